@@ -1,0 +1,54 @@
+"""What an audience is, and the values that travel with its members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+AudienceKey = NewType("AudienceKey", str)
+Seq = NewType("Seq", int)
+"""Number of a snapshot within its audience, from 1; 0 is the empty membership before the first."""
+
+Value = str | bool | int | float | None
+Row = Mapping[str, Value]
+"""The carried columns of one member (without ``user_id``)."""
+
+
+class ColumnType(StrEnum):
+    """The four types a carried column can have, whatever the source calls them."""
+
+    STRING = "string"
+    BOOL = "bool"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+
+
+Columns = Mapping[str, ColumnType]
+
+
+class Kind(StrEnum):
+    AUDIENCE = "audience"
+    COMPUTED_TRAIT = "trait"
+
+
+class Tell(StrEnum):
+    """Which changes of a membership a destination is told."""
+
+    ENTERED = "entered"
+    EXITED = "exited"
+    UPDATED = "updated"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audience:
+    """One audience as configured, in plain values."""
+
+    key: AudienceKey
+    name: str
+    source: str
+    query: str
+    destinations: tuple[str, ...]
+    kind: Kind = Kind.AUDIENCE
+    tell: frozenset[Tell] = frozenset({Tell.ENTERED, Tell.EXITED})

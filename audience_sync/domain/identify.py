@@ -1,0 +1,71 @@
+"""The Identify call of one membership (facts: what Segment Engage sends).
+
+``traits[computation_key]`` is a real JSON boolean: Segment's parser reads the string ``"true"``
+as no membership at all (action-destinations, ``audience-membership.ts``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from audience_sync.domain.audience import Kind
+from audience_sync.domain.change import Change
+
+COMPUTATION_PREFIX = {Kind.AUDIENCE: "aud_", Kind.COMPUTED_TRAIT: "tra_"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Computation:
+    """Who computed a trait: goes into ``context.personas`` of every call."""
+
+    key: str
+    kind: Kind
+    installation: str
+
+    def personas(self) -> dict[str, str]:
+        return {
+            "computation_class": str(self.kind),
+            "computation_id": COMPUTATION_PREFIX[self.kind] + _short(self.installation, self.key),
+            "computation_key": self.key,
+            "namespace": "spa_" + _short(self.installation),
+            "space_id": "spa_" + _short(self.installation),
+        }
+
+
+def identify(
+    change: Change, computation: Computation, *, timestamp: datetime, integrations: dict[str, Any]
+) -> dict[str, Any]:
+    """The body of one call, without ``messageId`` and ``sentAt``.
+
+    Carried columns travel as traits where they have a value; one who exits carries the last
+    known ones. The trait key is written last, so that no column can take its place.
+    """
+    columns = change.after if change.after is not None else change.before
+    traits: dict[str, Any] = {k: v for k, v in (columns or {}).items() if v is not None}
+    traits[computation.key] = change.after is not None
+    body: dict[str, Any] = {
+        "type": "identify",
+        "userId": change.user_id,
+        "traits": traits,
+        "context": {
+            "integrations": {"personas": False},
+            "library": {"name": "audience-sync"},
+            "personas": computation.personas(),
+        },
+        "timestamp": iso(timestamp),
+    }
+    if integrations:
+        body["integrations"] = integrations
+    return body
+
+
+def iso(time: datetime) -> str:
+    """``2021-02-01T00:00:00.000Z``, the form Segment's own libraries send."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _short(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=13).hexdigest()

@@ -1,0 +1,78 @@
+"""Rates: how much of one a lane may use, and when the next piece may go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+RATE = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?)\s*/\s*(s|sec|second|min|minute|h|hour)\s*\Z")
+SECONDS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+
+class Lane(StrEnum):
+    INITIAL = "initial"
+    INCREMENTAL = "incremental"
+
+
+def parse_rate(text: str) -> float:
+    """``"1000/s"`` → 1000.0 per second.
+
+    Raises:
+        ValueError: no unit, or not above zero.
+    """
+    match = RATE.match(text)
+    if match is None:
+        raise ValueError('write a number and a unit, such as "1000/s" or "600/min"')
+    rate = float(match[1].replace("_", "")) / SECONDS[match[2]]
+    if rate <= 0:
+        raise ValueError("must be above zero")
+    return rate
+
+
+def share(lane: Lane, *, reserve: float, initial_open: bool) -> float:
+    """The part of a destination's rate a lane may use; the parts never add up to more than one.
+
+    The split is static while an initial span is open, so no bucket is shared between nodes.
+    """
+    if not initial_open:
+        return 1.0
+    return reserve if lane is Lane.INCREMENTAL else 1.0 - reserve
+
+
+@dataclass(slots=True)
+class Pace:
+    """A token bucket of one second's worth that halves on 429 and climbs back.
+
+    Times are seconds of any one monotonic clock.
+    """
+
+    rate: float
+    tokens: float = field(init=False)
+    current: float = field(init=False)
+    at: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.current = self.rate
+        self.tokens = self.rate
+
+    def wait(self, amount: int, now: float) -> float:
+        """Take ``amount`` pieces; seconds to wait before they may go.
+
+        More than one second's worth may go at once when the bucket is full: the debt is
+        waited for by whoever comes next, so a batch larger than the rate still travels.
+        """
+        if self.at is not None:
+            self.tokens = min(self.current, self.tokens + (now - self.at) * self.current)
+        self.at = now
+        delay = max(0.0, -self.tokens / self.current) if self.tokens < 0 else 0.0
+        self.tokens -= amount
+        return delay
+
+    def slow_down(self) -> None:
+        self.current = max(self.current / 2, self.rate / 64)
+        self.tokens = min(self.tokens, 0.0)
+
+    def climb(self) -> None:
+        """A success: five per cent of the configured rate back, never above it."""
+        self.current = min(self.rate, self.current + self.rate * 0.05)

@@ -1,0 +1,69 @@
+"""Durations, cadences, and when an audience is due."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
+LONGEST = timedelta(days=3660)
+
+
+def parse_duration(text: str) -> timedelta:
+    """``"90m"``, ``"3h"``, ``"1h30m"``, ``"30d"``.
+
+    Raises:
+        ValueError: without a unit, zero, negative or above ten years.
+    """
+    text = text.strip().replace(" ", "")
+    if not DURATION.match(text):
+        raise ValueError('write a number and a unit, such as "30m", "3h" or "30d"')
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    if any(len(number) > 9 for number, _ in parts):
+        raise ValueError("must be at most ten years")
+    total = sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
+    if total <= timedelta():
+        raise ValueError("must be above zero")
+    if total > LONGEST:
+        raise ValueError("must be at most ten years")
+    return total
+
+
+class Cadence(Protocol):
+    """How often an audience is captured."""
+
+    def next_after(self, cycle_time: datetime, draw: float) -> datetime:
+        """When a capture for ``cycle_time`` is followed by the next; ``draw`` is in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """A time between ``shortest`` and ``longest``, drawn anew each cycle."""
+
+    shortest: timedelta
+    longest: timedelta
+
+    def next_after(self, cycle_time: datetime, draw: float) -> datetime:
+        return cycle_time + self.shortest + (self.longest - self.shortest) * draw
+
+
+def parse_every(text: str) -> Every:
+    """``"3h"`` or ``"2h..3h"``.
+
+    Raises:
+        ValueError: not a duration, or a range whose end comes first.
+    """
+    first, dots, last = text.partition("..")
+    shortest = parse_duration(first)
+    longest = parse_duration(last) if dots else shortest
+    if longest < shortest:
+        raise ValueError("the shorter time comes first")
+    return Every(shortest, longest)
+
+
+def is_due(now: datetime, *, last: datetime | None, due: datetime | None) -> bool:
+    """Due, never captured, or captured in what is now the future (the clock went back)."""
+    return last is None or due is None or now >= due or now < last

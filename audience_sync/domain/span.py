@@ -1,0 +1,133 @@
+"""Spans: one delivery of one audience to one destination, and the books it keeps (P2, P3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.quota import Lane
+
+
+class SpanKind(StrEnum):
+    INITIAL = "initial"
+    INCREMENTAL = "incremental"
+    RESYNC = "resync"
+
+
+class SpanState(StrEnum):
+    HELD = "held"
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Books:
+    """Members of a span by what became of them; adds up at every commit."""
+
+    total: int
+    accepted: int = 0
+    rejected: int = 0
+    skipped: int = 0
+
+    @property
+    def handled(self) -> int:
+        return self.accepted + self.rejected + self.skipped
+
+    @property
+    def remaining(self) -> int:
+        return self.total - self.handled
+
+    def add(self, tally: Tally) -> Books:
+        return replace(
+            self,
+            accepted=self.accepted + tally.accepted,
+            rejected=self.rejected + len(tally.rejected),
+            skipped=self.skipped + len(tally.skipped),
+        )
+
+    @property
+    def max_rejected(self) -> int:
+        """More rejections than this are a broken set-up, not bad members (P19)."""
+        return max(100, self.total // 100)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """Pinned to ``(from_seq, to_seq)``; ``position`` is the last handled ``user_id``."""
+
+    id: int
+    audience: AudienceKey
+    destination: str
+    number: int
+    lane: Lane
+    kind: SpanKind
+    state: SpanState
+    from_seq: Seq
+    to_seq: Seq
+    position: str | None
+    books: Books
+    captured_at: datetime
+    """Cycle time of the snapshot ``to_seq``: the ``timestamp`` of every call."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """One member that was not told, with the reason."""
+
+    user_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the members of one batch, and the last of them."""
+
+    last_user_id: str
+    accepted: int = 0
+    rejected: list[Refusal] = field(default_factory=list)
+    skipped: list[Refusal] = field(default_factory=list)
+
+    def absorb(self, later: Tally) -> None:
+        """Take over a tally that follows directly."""
+        self.last_user_id = later.last_user_id
+        self.accepted += later.accepted
+        self.rejected += later.rejected
+        self.skipped += later.skipped
+
+
+class Window:
+    """Batches that were started but not yet committed, in order.
+
+    At most ``size`` at a time, counted from the committed position, so a kill repeats at most
+    these. ``ripe`` hands out results over a contiguous prefix only.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._order: list[int] = []
+        self._done: dict[int, Tally] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def full(self) -> bool:
+        return len(self._order) >= self.size
+
+    def start(self) -> int:
+        number = self._next
+        self._next += 1
+        self._order.append(number)
+        return number
+
+    def finish(self, number: int, tally: Tally) -> None:
+        self._done[number] = tally
+
+    def ripe(self) -> Iterator[Tally]:
+        while self._order and self._order[0] in self._done:
+            yield self._done.pop(self._order.pop(0))

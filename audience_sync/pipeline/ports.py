@@ -1,0 +1,244 @@
+"""What the pipeline needs of the world, each port with the fewest methods its consumer calls.
+
+Arrow shapes (``user_id`` and text are UTF-8, never null unless said):
+
+- *rows*: what a source reads: ``user_id`` of any type and the carried columns of any type.
+- *members*: ``user_id string``, then each carried column as string, bool, int64 or float64
+  (nullable); sorted by the UTF-8 bytes of ``user_id``, each once.
+- *changes*: ``user_id string``, ``before bool``, ``after bool`` (was, is a member), then
+  ``before.<column>`` and ``after.<column>``; sorted and unique likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+from audience_sync.domain.audience import AudienceKey, Columns, Kind, Seq
+from audience_sync.domain.change import Change
+from audience_sync.domain.guard import Counts, Window
+from audience_sync.domain.span import Books, Refusal, Span, Tally
+
+Batches = Iterable[pa.RecordBatch]
+
+
+class Source(Protocol):
+    def read(
+        self, query: str, cycle_time: datetime
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows of ``query``, with ``:now`` bound to ``cycle_time``; single-scan.
+
+        A reader that ends without an error has given every row; one that cannot raises from
+        its iteration. So a read that was cut short is never taken for a smaller audience.
+
+        Raises:
+            SourceRefused: query or data cannot be used; a person must look.
+            SourceFailed: the read did not finish; the next cycle may.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Membership:
+    """The members at one snapshot, as the store has them: a base, and changes since."""
+
+    columns: Columns
+    members: int
+    base: Callable[[], Batches]
+    changes: Sequence[Callable[[], Batches]] = ()
+    """Oldest first. Each callable starts a new scan."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """Rows of a read that were not used, by reason; ``duplicates`` were used once."""
+
+    rows: int
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+    duplicates: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_reason.values())
+
+
+class Comparison(Protocol):
+    """A source's rows against the previous membership. Usable until its context closes."""
+
+    @property
+    def columns(self) -> Columns: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def refused(self) -> Refused: ...
+    @property
+    def digest(self) -> str:
+        """Equal for equal change rows, whatever the order in which the source gave them."""
+
+    def changes(self) -> Batches:
+        """All *changes*, each call a new scan."""
+
+    def members(self) -> Batches:
+        """All *members* after the changes, each call a new scan."""
+
+
+class Engine(Protocol):
+    def compare(
+        self, previous: Membership | None, rows: pa.RecordBatchReader, *, reserved: str
+    ) -> AbstractContextManager[Comparison]:
+        """Compare ``rows`` with ``previous`` (``None``: there was no snapshot).
+
+        Args:
+            reserved: the trait key, which no carried column may have as its name.
+
+        Raises:
+            SourceRefused: no ``user_id``, duplicate or unusable columns.
+            SourceFailed: whatever the reader raised.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """A stored snapshot, current or held."""
+
+    id: int
+    audience: AudienceKey
+    seq: Seq
+    """For a held one: the number it will get when it is approved."""
+    captured_at: datetime
+    columns: Columns
+    counts: Counts
+    plan_id: str
+    query_hash: str
+    held_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capture:
+    """What one capture found, ready to be recorded."""
+
+    audience: AudienceKey
+    name: str
+    kind: Kind
+    cycle_time: datetime
+    next_due: datetime
+    from_seq: Seq
+    columns: Columns
+    counts: Counts
+    refused: Refused
+    plan_id: str
+    query_hash: str
+    held_for: tuple[str, ...] = ()
+
+
+class Lease(Protocol):
+    """The right to write for one name. Every transaction of the store checks its epoch."""
+
+    name: str
+
+    def remaining(self) -> float:
+        """Seconds for which the lease surely holds; negative when it is over."""
+
+
+class Snapshots(Protocol):
+    """Consumed by capture."""
+
+    def current(self, audience: AudienceKey) -> Snapshot | None: ...
+
+    def last_captured(self, audience: AudienceKey) -> datetime | None: ...
+
+    def membership(self, audience: AudienceKey, seq: Seq) -> Membership: ...
+
+    def window(self, audience: AudienceKey, cycle_time: datetime) -> Window: ...
+
+    def unchanged(self, capture: Capture, lease: Lease) -> None:
+        """Record a capture that found nothing new; held captures are discarded by it."""
+
+    def failed(
+        self, audience: AudienceKey, name: str, kind: Kind, cycle_time: datetime, error: str, lease: Lease
+    ) -> None: ...
+
+    def stage(
+        self, capture: Capture, *, changes: Batches | None, base: Batches | None, lease: Lease
+    ) -> int:
+        """Write chunks that nobody sees yet; the id to ``commit``."""
+
+    def commit(self, staged: int, lease: Lease) -> Snapshot:
+        """Make the staged chunks, their snapshot and their run visible at once."""
+
+
+class Spans(Protocol):
+    """Consumed by deliver."""
+
+    def changes(self, span: Span) -> Iterator[Change]:
+        """The span's changes after its position, in ``user_id`` order, with nothing held open.
+
+        A span from 0 walks all members of ``to_seq`` as entered.
+        """
+
+    def advance(self, span: Span, books: Books, tally: Tally, lease: Lease) -> Span:
+        """Move the position over handled members and keep the refusals, in one transaction."""
+
+    def complete(self, span: Span, lease: Lease) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One member's call, encoded as it goes over the wire."""
+
+    user_id: str
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanContext:
+    """What is the same for every call of a span."""
+
+    audience: AudienceKey
+    kind: Kind
+    span_number: int
+    timestamp: datetime
+    installation: str
+
+
+class Sender(Protocol):
+    """One worker's connection. Not shared between threads."""
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Send all in one request (or one append); returning means all were accepted.
+
+        Raises:
+            BadCalls: the destination refused the request for its content (400, 413): the
+                caller bisects; a single call is a rejection.
+            RetryLater: nothing is known of the outcome, or it is known not to have happened.
+            DestinationPaused: stop sending to this destination.
+        """
+
+    def close(self) -> None: ...
+
+
+class Destination(Protocol):
+    """Where calls go."""
+
+    name: str
+    fingerprint: str
+    rate: float
+    """Calls per second."""
+    reserve: float
+    concurrency: int
+    """Requests in flight beyond the committed position, at most."""
+    max_calls: int
+    max_bytes: int
+    """Limits of one request: calls, and bytes of their bodies together."""
+    deadline: float
+    """Seconds that one request may take in all."""
+
+    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
+        """Turn a change into a call, or say why the destination would refuse it."""
+
+    def sender(self) -> Sender: ...
+
