@@ -80,7 +80,8 @@ def holds_initial(members: int, limits: Limits) -> str | None:
 
 
 def allowed_exits(members: int, share: float, floor: int) -> float:
-    return max(share * members, min(floor, members / 2))
+    """Members that may leave. Rounded: 29 of 100 are 29 %, though ``0.29 * 100 < 29``."""
+    return max(round(share * members, 6), min(floor, members / 2))
 
 
 def percent(share: float) -> str:

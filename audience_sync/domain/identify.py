@@ -41,11 +41,17 @@ def identify(
     """The body of one call, without ``messageId`` and ``sentAt``.
 
     Carried columns travel as traits where they have a value; one who exits carries the last
-    known ones. The trait key is written last, so that no column can take its place.
+    known ones. The trait key is written last, so that no column can take its place. A computed
+    trait is the column ``value``, and null for one who has left.
     """
-    columns = change.after if change.after is not None else change.before
-    traits: dict[str, Any] = {k: v for k, v in (columns or {}).items() if v is not None}
-    traits[computation.key] = change.after is not None
+    row = change.before if change.after is None else change.after
+    columns: dict[str, Any] = dict(row or {})
+    told: Any = change.after is not None
+    if computation.kind is Kind.COMPUTED_TRAIT:
+        value = columns.pop("value", None)
+        told = value if told else None
+    traits = {k: v for k, v in columns.items() if v is not None}
+    traits[computation.key] = told
     body: dict[str, Any] = {
         "type": "identify",
         "userId": change.user_id,

@@ -13,7 +13,9 @@ PREFIX = "audience-sync-"
 
 def canonical(body: dict[str, Any]) -> bytes:
     """The body as it is hashed: keys sorted, no white space, UTF-8."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return text.encode()
 
 

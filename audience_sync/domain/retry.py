@@ -54,7 +54,7 @@ def retry_after(text: str | None, now: datetime) -> float | None:
         return None
     text = text.strip()
     if text.removeprefix("-").isascii() and text.removeprefix("-").isdigit():
-        seconds = float(int(text)) if len(text) < 20 else LONGEST_RETRY_AFTER
+        seconds = float(text)
     else:
         try:
             date = parsedate_to_datetime(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 LONGEST = timedelta(days=3660)
 
@@ -24,12 +24,12 @@ def parse_duration(text: str) -> timedelta:
     parts = re.findall(r"(\d+)([smhdw])", text)
     if any(len(number) > 9 for number, _ in parts):
         raise ValueError("must be at most ten years")
-    total = sum((timedelta(**{UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
-    if total <= timedelta():
+    seconds = sum(int(number) * SECONDS[unit] for number, unit in parts)
+    if seconds == 0:
         raise ValueError("must be above zero")
-    if total > LONGEST:
+    if seconds > LONGEST.total_seconds():
         raise ValueError("must be at most ten years")
-    return total
+    return timedelta(seconds=seconds)
 
 
 class Cadence(Protocol):

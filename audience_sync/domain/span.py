@@ -72,6 +72,8 @@ class Span:
     books: Books
     captured_at: datetime
     """Cycle time of the snapshot ``to_seq``: the ``timestamp`` of every call."""
+    plan_id: str
+    """The plan that made ``to_seq``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

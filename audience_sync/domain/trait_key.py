@@ -14,9 +14,9 @@ MAX_LENGTH = 120
 RESERVED = frozenset(
     {
         # read by Segment's own destinations as something other than a custom trait
-        "id", "user_id", "anonymous_id", "email", "name", "first_name", "last_name", "phone", "avatar",
-        "address", "age", "birthday", "company", "created_at", "description", "gender", "title",
-        "username", "website",
+        "id", "user_id", "anonymous_id", "email", "name", "first_name", "last_name", "phone",
+        "avatar", "address", "age", "birthday", "company", "created_at", "description", "gender",
+        "title", "username", "website",
         # columns of a query, and keys of a Track call's properties
         "value", "audience_key", "trait_key", "null", "true", "false", "none",
     }
@@ -28,12 +28,14 @@ def trait_key(name: str) -> str:
 
     A name with spaces or punctuation is parameterized (``Order Completed Last 30days`` →
     ``order_completed_last_30days``, ``iOS users`` → ``ios_users``); a single word is underscored
-    first (``OrderCompletedLast30days`` → ``order_completed_last30days``).
+    first (``OrderCompletedLast30days`` → ``order_completed_last30days``). Hyphens, which
+    ``parameterize`` keeps, become underscores too (``Win-back`` → ``win_back``).
     """
     text = unicodedata.normalize("NFC", name).strip()
     if text.isalnum():
         text = inflection.underscore(text)
-    return str(inflection.parameterize(text, "_"))
+    hyphenated = inflection.parameterize(text, "_")
+    return "_".join(re.findall(r"[a-z0-9]+", hyphenated))
 
 
 def refusal(key: str) -> str | None:

@@ -11,7 +11,7 @@ Arrow shapes (``user_id`` and text are UTF-8, never null unless said):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,9 +19,10 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from audience_sync.domain.audience import AudienceKey, Columns, Kind, Seq
+from audience_sync.domain.audience import AudienceKey, Columns, Kind, Seq, Tell
 from audience_sync.domain.change import Change
-from audience_sync.domain.guard import Counts, Window
+from audience_sync.domain.guard import Counts, Limits, Window
+from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, Tally
 
 Batches = Iterable[pa.RecordBatch]
@@ -149,30 +150,78 @@ class Snapshots(Protocol):
 
     def current(self, audience: AudienceKey) -> Snapshot | None: ...
 
-    def last_captured(self, audience: AudienceKey) -> datetime | None: ...
-
     def membership(self, audience: AudienceKey, seq: Seq) -> Membership: ...
+
+    def changed_since_base(self, audience: AudienceKey) -> tuple[int, int]:
+        """Rows of changes since the newest base, and members of that base."""
 
     def window(self, audience: AudienceKey, cycle_time: datetime) -> Window: ...
 
-    def unchanged(self, capture: Capture, lease: Lease) -> None:
+    def unchanged(self, capture: Capture, lease: Lease, *, started_at: datetime) -> None:
         """Record a capture that found nothing new; held captures are discarded by it."""
-
-    def failed(
-        self, audience: AudienceKey, name: str, kind: Kind, cycle_time: datetime, error: str, lease: Lease
-    ) -> None: ...
 
     def stage(
         self, capture: Capture, *, changes: Batches | None, base: Batches | None, lease: Lease
     ) -> int:
         """Write chunks that nobody sees yet; the id to ``commit``."""
 
-    def commit(self, staged: int, lease: Lease) -> Snapshot:
-        """Make the staged chunks, their snapshot and their run visible at once."""
+    def commit(self, staged: int, lease: Lease, *, started_at: datetime) -> Snapshot:
+        """Make the staged chunks, their snapshot and their run visible at once.
+
+        A capture with ``held_for`` becomes a held snapshot, any other the current one.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """An audience whose newest snapshot is beyond what a destination was told."""
+
+    audience: AudienceKey
+    told_seq: Seq | None
+    """``None``: nothing was told yet, so the initial lane delivers it."""
+    to_seq: Seq
+    members: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pause:
+    """Why nothing is sent to a destination."""
+
+    reason: str
+    since: datetime
+    until: datetime | None
+    """Nothing is sent before; ``None``: the next run may probe."""
+
+
+class Pauses(Protocol):
+    """Consumed by a delivery run."""
+
+    def paused(self, name: str) -> Pause | None: ...
+
+    def pause(self, name: str, reason: str, seconds: float, lease: Lease) -> None:
+        """``seconds``: how long nothing may be sent; 0: until the next run."""
+
+    def resume(self, name: str, lease: Lease) -> None: ...
 
 
 class Spans(Protocol):
-    """Consumed by deliver."""
+    """Consumed by a delivery run."""
+
+    def waiting(self, destination: str, keys: Collection[AudienceKey]) -> list[Waiting]: ...
+
+    def unfinished(self, destination: str, lane: Lane | None = None) -> list[Span]:
+        """Open and held spans, oldest first."""
+
+    def open(
+        self,
+        waiting: Waiting,
+        destination: str,
+        *,
+        tell: Collection[Tell],
+        limits: Limits,
+        lease: Lease,
+    ) -> Span:
+        """Open a span pinned to the newest snapshot; an initial one that is too large is held."""
 
     def changes(self, span: Span) -> Iterator[Change]:
         """The span's changes after its position, in ``user_id`` order, with nothing held open.

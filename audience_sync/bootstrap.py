@@ -1,0 +1,204 @@
+"""Everything is wired here, once, into one object."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from audience_sync.config.address import parse
+from audience_sync.config.load import Loaded
+from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
+from audience_sync.destinations import segment
+from audience_sync.destinations.ndjson import NdjsonDestination
+from audience_sync.domain.audience import Audience, AudienceKey, Kind
+from audience_sync.domain.message_id import keyed
+from audience_sync.domain.span import Span
+from audience_sync.engines.duckdb import DuckDBEngine
+from audience_sync.engines.instance import open_instance
+from audience_sync.pipeline.cycle import Captures, Configured, Deliveries
+from audience_sync.pipeline.lanes import Subscription
+from audience_sync.sources.files import FilesSource
+from audience_sync.store import migrate, schema
+from audience_sync.store.destinations import Destinations
+from audience_sync.store.engine import Database
+from audience_sync.store.installation import Installation, installation_of
+from audience_sync.store.leases import Leases, elapsed
+from audience_sync.store.snapshots import Snapshots
+from audience_sync.store.spans import Spans
+
+Destination = segment.SegmentDestination | NdjsonDestination
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class App:
+    """The program, wired: what commands and, later, the scheduler call."""
+
+    config: Config
+    database: Database
+    installation: Installation
+    snapshots: Snapshots
+    spans: Spans
+    leases: Leases
+    books: Destinations
+    engine: DuckDBEngine
+    sources: Mapping[str, FilesSource]
+    destinations: Mapping[str, Destination]
+    audiences: Mapping[AudienceKey, Configured]
+    subscriptions: Mapping[str, Mapping[AudienceKey, Subscription]]
+    harmless: frozenset[str]
+    """Destinations that a made-up ``--now`` cannot hurt: files, and servers on this machine."""
+
+    def captures(self) -> Captures:
+        return Captures(
+            snapshots=self.snapshots,
+            engine=self.engine,
+            leases=self.leases,
+            clock=now,
+            draw=random.random,
+        )
+
+    def deliveries(self, progress: Callable[[Span], None]) -> Deliveries:
+        return Deliveries(
+            destinations=self.destinations,
+            subscriptions=self.subscriptions,
+            spans=self.spans,
+            book=self.books,
+            leases=self.leases,
+            installation=self.installation.key,
+            clock=now,
+            elapsed=time.monotonic,
+            progress=progress,
+        )
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def build(loaded: Loaded, *, writes: bool) -> App:
+    """Wire the program for a configuration.
+
+    Args:
+        writes: make or migrate the store. Without it a store that is not there is stood in for
+            by an empty one in memory, and one of another version is an error.
+
+    Raises:
+        StoreFailed, StoreTooNew: the store cannot be used.
+    """
+    config = loaded.config
+    database = Database(config.store.url)
+    database = _prepared(database, writes=writes)
+    installation = installation_of(database, now())
+    duckdb = open_instance(
+        memory_limit=config.engine.memory_limit,
+        threads=config.engine.threads,
+        spill=config.engine.spill,
+    )
+    sources = {
+        name: FilesSource(root=source.root, connect=duckdb.cursor)
+        for name, source in config.sources.items()
+    }
+    return App(
+        config=config,
+        database=database,
+        installation=installation,
+        snapshots=Snapshots(database, now, config.store.keep),
+        spans=Spans(database, now),
+        leases=Leases(database),
+        books=Destinations(database, now),
+        engine=DuckDBEngine(duckdb.cursor),
+        sources=sources,
+        destinations=_destinations(config, installation),
+        audiences={a.key: _configured(a, sources) for a in config.audiences},
+        subscriptions=_subscriptions(config),
+        harmless=_harmless(config),
+    )
+
+
+def _prepared(database: Database, *, writes: bool) -> Database:
+    if writes:
+        migrate.upgrade(database)
+        return database
+    found = migrate.version(database)
+    migrate.check_readable(found)
+    if found is not None:
+        return database
+    database.close()
+    empty = Database("sqlite://")
+    with empty.write() as connection:
+        schema.metadata.create_all(connection)
+    return empty
+
+
+def _harmless(config: Config) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, place in config.destinations.items()
+        if not isinstance(place, SegmentDestination) or parse(place.endpoint).is_loopback
+    )
+
+
+def _configured(audience: AudienceConfig, sources: Mapping[str, FilesSource]) -> Configured:
+    return Configured(
+        audience=Audience(
+            key=audience.key,
+            name=audience.name,
+            source=audience.source,
+            query=audience.query,
+            destinations=audience.destinations,
+            tell=audience.tell,
+        ),
+        source=sources[audience.source],
+        limits=audience.limits,
+        cadence=audience.cadence,
+    )
+
+
+def _subscriptions(config: Config) -> dict[str, dict[AudienceKey, Subscription]]:
+    return {
+        name: {
+            audience.key: Subscription(
+                kind=Kind.AUDIENCE, tell=audience.tell, limits=audience.limits
+            )
+            for audience in config.audiences
+            if name in audience.destinations
+        }
+        for name in config.destinations
+    }
+
+
+def _destinations(config: Config, installation: Installation) -> dict[str, Destination]:
+    ssl_context = ssl.create_default_context()
+    made: dict[str, Destination] = {}
+    for name, place in config.destinations.items():
+        if isinstance(place, SegmentDestination):
+            made[name] = segment.SegmentDestination(
+                name=name,
+                write_key=place.write_key,
+                endpoint=place.endpoint,
+                integrations=place.integrations,
+                rate=place.rate,
+                reserve=place.reserve,
+                concurrency=place.concurrency,
+                max_calls=place.batch,
+                deadline=place.deadline.total_seconds(),
+                fingerprint=keyed(installation.secret, place.endpoint, place.write_key),
+                clock=now,
+                ssl_context=ssl_context,
+            )
+        else:
+            made[name] = NdjsonDestination(
+                name=name,
+                path=place.path,
+                rate=place.rate,
+                reserve=place.reserve,
+                fingerprint=keyed(installation.secret, str(place.path)),
+            )
+    return made

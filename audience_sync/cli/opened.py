@@ -1,0 +1,105 @@
+"""From the command line to a wired program, and from patterns to audiences."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from audience_sync.errors import UsageError
+
+if TYPE_CHECKING:
+    from audience_sync.bootstrap import App
+    from audience_sync.config.load import Loaded
+    from audience_sync.pipeline.cycle import Configured
+
+
+def load(context: click.Context) -> Loaded:
+    """The configuration; its warnings go to stderr, its secrets into no output."""
+    from audience_sync import logs
+    from audience_sync.config.load import load as read
+
+    paths: tuple[Path, ...] = context.obj
+    loaded = read(paths, os.environ)
+    logs.configure(loaded.secrets)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return loaded
+
+
+@contextmanager
+def opened(context: click.Context, *, writes: bool) -> Iterator[App]:
+    from audience_sync.bootstrap import build
+
+    app = build(load(context), writes=writes)
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def chosen(app: App, patterns: Sequence[str]) -> list[Configured]:
+    """Audiences by key, name or glob; all without a pattern.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    everyone = list(app.audiences.values())
+    if not patterns:
+        return everyone
+    picked = []
+    for pattern in patterns:
+        matches = [c for c in everyone if _matches(c, pattern)]
+        if not matches:
+            known = ", ".join(sorted(app.audiences))
+            raise UsageError(f"no audience {pattern}", hint=f"there are: {known}")
+        picked += [c for c in matches if c not in picked]
+    return picked
+
+
+def _matches(configured: Configured, pattern: str) -> bool:
+    audience = configured.audience
+    return pattern == audience.name or fnmatch.fnmatchcase(audience.key, pattern)
+
+
+class Time(click.ParamType[datetime]):
+    """ISO 8601, to the second; a date is its midnight, without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, context: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            time = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value} is not a time such as 2026-01-31 or 2026-01-31T06:00Z")
+        zoned = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC).replace(microsecond=0)
+
+
+def present() -> datetime:
+    """The cycle time when none is given: now, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; elsewhere ``--yes`` is the answer.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    if yes:
+        return
+    if not os.isatty(0):
+        raise UsageError(f"{question} Nobody can be asked here.", hint="say it with --yes")
+    if not click.confirm(question):
+        raise click.Abort

@@ -1,0 +1,101 @@
+"""Progress of deliveries: bars on a terminal, else one log line a minute."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from audience_sync.cli.render import duration
+
+if TYPE_CHECKING:
+    from audience_sync.domain.span import Span
+
+EVERY = 60.0
+"""Seconds between log lines of one span."""
+
+log = structlog.get_logger(__name__)
+
+
+class Progress:
+    """Shows spans as they advance; called from the delivering threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: dict[int, Any] = {}
+        self._first: dict[int, tuple[float, int]] = {}
+        self._logged: dict[int, float] = {}
+        self._bars: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, span: Span) -> None:
+        with self._lock:
+            if self._bars is not None:
+                self._bar(span)
+            else:
+                self._log(span)
+
+    def _bar(self, span: Span) -> None:
+        if span.id not in self._tasks:
+            name = f"{span.audience} → {span.destination}"
+            self._tasks[span.id] = self._bars.add_task(name, total=span.books.total)
+        self._bars.update(self._tasks[span.id], completed=span.books.handled)
+
+    def _log(self, span: Span) -> None:
+        now, books = time.monotonic(), span.books
+        began, before = self._first.setdefault(span.id, (now, books.handled))
+        if now - self._logged.setdefault(span.id, now) < EVERY:
+            return
+        self._logged[span.id] = now
+        rate = (books.handled - before) / max(now - began, 0.001)
+        log.info(
+            "delivering",
+            audience=span.audience,
+            destination=span.destination,
+            lane=str(span.lane),
+            handled=books.handled,
+            total=books.total,
+            per_second=round(rate, 1),
+            eta=duration(books.remaining / rate) if rate else None,
+        )
+
+
+def _bars() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
+
+    class Rate(TextColumn):
+        def render(self, task: Any) -> Any:
+            return super().render(task) if task.speed is None else f"{task.speed:,.0f}/s"
+
+    return Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,148 @@
+"""What no single value shows: names that collide, names of nothing, secrets in the open.
+
+Every check looks at the merged draft, of which any part may be wrong, so that all problems of a
+configuration are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from audience_sync.config.address import has_literal_password, secrets_of
+from audience_sync.config.draft import Draft
+from audience_sync.config.explain import did_you_mean
+from audience_sync.config.placeholder import is_placeholder
+from audience_sync.config.places import Findings, KeyPath
+from audience_sync.domain.trait_key import fold, refusal, trait_key
+
+LONGEST_NAME = 200
+
+
+def check(draft: Draft, findings: Findings) -> None:
+    """All checks that need every file of the configuration."""
+    _check_names(draft, findings)
+    _check_keys(draft, findings)
+    _check_references(draft, findings, "sources")
+    _check_references(draft, findings, "destinations")
+    _check_twice(draft, findings)
+
+
+def check_secrets(draft: Draft, findings: Findings) -> None:
+    """Secrets that stand in the file itself; the others are remembered in ``draft.secrets``."""
+    for path, key in _strings(draft, "write_key"):
+        draft.secrets.add(key)
+        if path not in draft.outside and not is_placeholder(key) and not draft.fails(path):
+            findings.warn(
+                draft.place(path),
+                "the secret stands in the file itself",
+                'write "${SEGMENT_WRITE_KEY}" or "${file:/path}"',
+            )
+    for path, url in [*_strings(draft, "endpoint"), *_store_url(draft)]:
+        draft.secrets.update(secrets_of(url))
+        if has_literal_password(draft.written.get(path, url)):
+            hint = 'write "${NAME}" or "${file:/path}" in its place'
+            findings.problem(draft.place(path), "a password stands in the file itself", hint)
+
+
+def _strings(draft: Draft, key: str) -> Iterator[tuple[KeyPath, str]]:
+    for name, table in draft.tables("destinations").items():
+        if isinstance(table.get(key), str):
+            yield ("destinations", name, key), table[key]
+
+
+def _store_url(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
+    url = draft.value(("store", "url"))
+    if isinstance(url, str):
+        yield ("store", "url"), url
+
+
+def _check_names(draft: Draft, findings: Findings) -> None:
+    first: dict[str, tuple[KeyPath, str]] = {}
+    for path, name in _named(draft):
+        earlier = first.setdefault(fold(name), (path, name))
+        if earlier[0] == path:
+            continue
+        spot = draft.place(earlier[0]).spot
+        if earlier[1] == name:
+            text, hint = f"the same name as the audience at {spot}", None
+        else:
+            text = f"collides with {draft.shown(*earlier)} at {spot}"
+            hint = "they differ only in case or in how letters are encoded"
+        findings.problem(draft.place(path), text, hint)
+
+
+def _named(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
+    for path, audience in draft.audiences():
+        name = audience.get("name")
+        if isinstance(name, str) and name.strip() and not draft.fails((*path, "name")):
+            yield (*path, "name"), name
+
+
+def _check_keys(draft: Draft, findings: Findings) -> None:
+    names: set[str] = set()
+    first: dict[str, KeyPath] = {}
+    for path, name, key in _keyed(draft):
+        explicit = path[-1] == "key"
+        refused = refusal(key)
+        if refused:
+            what = draft.shown(path, key if explicit or key else name)
+            hint = None if explicit else 'write key = "…" to choose the trait key'
+            findings.problem(draft.place(path), f"{what} {refused}", hint)
+            continue
+        earlier = first.setdefault(key, path)
+        if earlier != path and (explicit or fold(name) not in names):
+            text = f"trait key {draft.shown(path, key)} is also that of the audience at"
+            hint = 'write key = "…" to choose another'
+            findings.problem(draft.place(path), f"{text} {draft.place(earlier).spot}", hint)
+        names.add(fold(name))
+
+
+def _keyed(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:
+    """Where the trait key of each audience comes from, the audience's name, and the key."""
+    for path, audience in draft.audiences():
+        name, key = audience.get("name"), audience.get("key")
+        if isinstance(key, str) and not draft.fails((*path, "key")):
+            yield (*path, "key"), name if isinstance(name, str) else "", key
+    for path, name in _named(draft):
+        if draft.value((*path[:-1], "key")) is None and len(name) <= LONGEST_NAME:
+            yield path, name, trait_key(name)
+
+
+def _check_references(draft: Draft, findings: Findings, kind: str) -> None:
+    one = kind.removesuffix("s")
+    defined = draft.data.get(kind, {})
+    if not isinstance(defined, dict):
+        return
+    used: set[Any] = set()
+    for path, name in _references(draft, kind):
+        used.add(name)
+        if name not in defined and not draft.fails(path):
+            hint = did_you_mean(name, defined) or f"add [{kind}.…]"
+            findings.problem(draft.place(path), f"unknown {one} {draft.shown(path, name)}", hint)
+    for name in defined:
+        if name not in used:
+            findings.warn(draft.place((kind, name)), "no audience uses it")
+
+
+def _references(draft: Draft, kind: str) -> Iterator[tuple[KeyPath, str]]:
+    for path, audience in draft.audiences():
+        if kind == "sources" and isinstance(audience.get("source"), str):
+            yield (*path, "source"), audience["source"]
+        names = audience.get("destinations")
+        if kind == "destinations" and isinstance(names, list):
+            for index, name in enumerate(names):
+                if isinstance(name, str):
+                    yield (*path, "destinations", index), name
+
+
+def _check_twice(draft: Draft, findings: Findings) -> None:
+    for path, audience in draft.audiences():
+        for key in ("destinations", "tell"):
+            values = audience.get(key)
+            named = values if isinstance(values, list) else []
+            for index, value in enumerate(named):
+                if isinstance(value, str) and value in named[:index]:
+                    item = (*path, key, index)
+                    text = f"{draft.shown(item, value)} is named twice"
+                    findings.problem(draft.place(item), text)

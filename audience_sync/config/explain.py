@@ -1,0 +1,183 @@
+"""What pydantic found, said to a person: at its place, without values that may be secret."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from audience_sync.config.draft import Draft
+from audience_sync.config.model import (
+    AudienceTable,
+    Engine,
+    FilesSource,
+    GuardTable,
+    NdjsonDestination,
+    ScheduleTable,
+    SegmentDestination,
+    Store,
+    Table,
+    Written,
+)
+from audience_sync.config.places import Findings, KeyPath, listed, quoted
+
+HIDDEN = frozenset({"write_key", "url", "endpoint", "query", "integrations"})
+"""Keys whose value is never repeated: it is a secret, may hold one, or is too long."""
+
+TYPES: Mapping[str, type[Table]] = {"segment": SegmentDestination, "ndjson": NdjsonDestination}
+SOURCE_TYPES = ("files",)
+TABLES: Mapping[str, type[Table]] = {
+    "store": Store,
+    "schedule": ScheduleTable,
+    "guard": GuardTable,
+    "engine": Engine,
+}
+EXPECTED = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "bool_type": "true or false",
+    "list_type": "an array",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+LONGEST_GUESSED = 64
+
+
+def explain(error: ValidationError, draft: Draft, findings: Findings, *, complete: bool) -> None:
+    """Report each error at its place.
+
+    Args:
+        complete: every file could be read; otherwise what is missing may stand in another.
+    """
+    for detail in error.errors(include_url=False, include_input=False):
+        path = _path(detail)
+        missing = detail["type"] in ("missing", "union_tag_not_found")
+        if draft.fails(path) or (missing and not complete):
+            continue
+        text, hint = _sentence(detail, path, draft)
+        findings.problem(draft.place(path), text, hint)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest to ``name``, as a hint; else all that are known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_GUESSED else []
+    if near:
+        return f"did you mean {quoted(near[0])}?"
+    return f"known: {listed(known)}" if known else None
+
+
+def type_name(value: Any) -> str:
+    """What TOML calls the type of ``value``."""
+    names = (
+        (bool, "a boolean"),
+        (str, "a string"),
+        (int, "an integer"),
+        (float, "a float"),
+        (list, "an array"),
+        (dict, "a table"),
+        (datetime, "a date-time"),
+        (date, "a date"),
+        (time, "a time"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), "something else")
+
+
+def _path(detail: ErrorDetails) -> KeyPath:
+    """The key path of an error: pydantic's, without its own marks, to the type where that is it."""
+    path = detail["loc"]
+    if path[-1:] == ("[key]",):
+        path = path[:-1]
+    if path[:1] == ("destinations",) and len(path) > 2 and path[2] in TYPES:
+        path = (*path[:2], *path[3:])
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path = (*path, "type")
+    return path
+
+
+def _sentence(detail: ErrorDetails, path: KeyPath, draft: Draft) -> tuple[str, str | None]:
+    kind = detail["type"]
+    value = draft.value(path)
+    if kind == "extra_forbidden":
+        return _unknown_key(detail["loc"])
+    if path[-1:] == ("type",) and len(path) == 3:
+        return _unknown_type(path, draft)
+    if kind == "missing":
+        return _missing(path)
+    if kind in EXPECTED:
+        return f"expected {EXPECTED[kind]}, found {type_name(value)}", None
+    context = detail.get("ctx", {})
+    found = _shown(path, value, draft)
+    if kind == "literal_error":
+        accepted = ", ".join(re.findall(r"'([^']*)'", context["expected"]))
+        return f"{found or 'this'} is not accepted", f"accepted: {accepted}"
+    return _limit(kind, context), f"found {found}" if found else None
+
+
+def _limit(kind: str, context: Mapping[str, Any]) -> str:
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "greater_than_equal":
+        return f"must be at least {context['ge']}"
+    if kind == "less_than_equal":
+        return f"must be at most {context['le']}"
+    if kind == "too_short":
+        return "names none; at least one is needed"
+    if kind == "too_long":
+        return f"names {context['actual_length']}; at most {context['max_length']} can be used"
+    return "cannot be used"
+
+
+def _unknown_key(location: KeyPath) -> tuple[str, str | None]:
+    table, key = _table_of(location[:-1]), str(location[-1])
+    if table is AudienceTable and key in GuardTable.model_fields:
+        return "unknown key", f"write guard = {{ {key} = … }}"
+    return "unknown key", did_you_mean(key, table.model_fields)
+
+
+def _table_of(location: KeyPath) -> type[Table]:
+    match location:
+        case ("destinations", _, str(kind)):
+            return TYPES[kind]
+        case ("sources", _):
+            return FilesSource
+        case ("audiences", _):
+            return AudienceTable
+        case ("audiences", _, "guard"):
+            return GuardTable
+        case (str(name),):
+            return TABLES[name]
+        case _:
+            return Written
+
+
+def _unknown_type(path: KeyPath, draft: Draft) -> tuple[str, str | None]:
+    known = TYPES if path[0] == "destinations" else SOURCE_TYPES
+    table, value = draft.value(path[:-1]), draft.value(path)
+    if isinstance(table, dict) and "type" not in table:
+        return "is missing", f"known: {listed(known)}"
+    if not isinstance(value, str):
+        return f"expected a string, found {type_name(value)}", f"known: {listed(known)}"
+    found = _shown(path, value, draft)
+    return f"unknown type {found}" if found else "unknown type", f"known: {listed(known)}"
+
+
+def _missing(path: KeyPath) -> tuple[str, str | None]:
+    if path == ("audiences",):
+        return "there are none", "add [[audiences]]"
+    return "is missing", None
+
+
+def _shown(path: KeyPath, value: Any, draft: Draft) -> str | None:
+    """``value`` as it may be repeated in a message."""
+    if HIDDEN.intersection(path):
+        return None
+    if isinstance(value, str):
+        return draft.shown(path, value)
+    return quoted(str(value)).strip('"') if isinstance(value, int | float) else None

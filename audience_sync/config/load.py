@@ -1,0 +1,130 @@
+"""From files to a ``Config``: read, include, merge, fill in, validate, check, resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from audience_sync.config.anchor import anchor
+from audience_sync.config.cadence import parse_cadence
+from audience_sync.config.checks import check, check_secrets
+from audience_sync.config.draft import Draft, interpolate, merge
+from audience_sync.config.explain import explain
+from audience_sync.config.model import (
+    AudienceConfig,
+    AudienceTable,
+    Config,
+    GuardTable,
+    Schedule,
+    Written,
+)
+from audience_sync.config.places import Findings, KeyPath
+from audience_sync.config.queries import read_queries
+from audience_sync.config.read import read_all
+from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.trait_key import trait_key
+from audience_sync.errors import ConfigError
+
+SHORTEST_SECRET = 4
+"""Characters. Redacting anything shorter would make logs unreadable and hide nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """``secrets``: texts that no log may show. ``folder``: of the first file, absolute."""
+
+    config: Config
+    warnings: tuple[str, ...]
+    secrets: frozenset[str] = field(repr=False)
+    folder: Path
+
+
+def load(paths: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
+    """The configuration that ``paths`` and what they include make together.
+
+    Later files win, table by table; audiences are added. Relative paths are relative to the file
+    that names them. Only files of the configuration, secret files and query files are read.
+
+    Raises:
+        ConfigError: every problem at once, each ``config.toml:9: audiences[0].every: …``.
+    """
+    if not paths:
+        raise ConfigError(["no configuration file is named (--config config.toml)"])
+    findings = Findings()
+    documents, complete = read_all(paths, environ, findings)
+    if not documents:
+        raise ConfigError(findings.problems)
+    draft = merge(documents, findings)
+    interpolate(draft, environ, findings)
+    check_secrets(draft, findings)
+    anchor(draft, findings)
+    written = _validated(draft, findings, complete=complete)
+    if complete:
+        check(draft, findings)
+    queries = read_queries(draft, findings)
+    if findings.problems or written is None:
+        raise ConfigError(findings.problems)
+    return Loaded(
+        config=_resolved(written, queries),
+        warnings=findings.warnings,
+        secrets=frozenset(text for text in draft.secrets if len(text) >= SHORTEST_SECRET),
+        folder=Path(paths[0]).parent.absolute(),
+    )
+
+
+def _validated(draft: Draft, findings: Findings, *, complete: bool) -> Written | None:
+    try:
+        return Written.model_validate(draft.data)
+    except ValidationError as error:
+        explain(error, draft, findings, complete=complete)
+        return None
+
+
+def _resolved(written: Written, queries: Mapping[KeyPath, str]) -> Config:
+    limits = _limits(Limits(), written.guard)
+    zone = written.schedule.timezone
+    every = parse_cadence(written.schedule.every, zone)
+    schedule = Schedule(every=every, timezone=zone)
+    return Config(
+        store=written.store,
+        schedule=schedule,
+        guard=limits,
+        engine=written.engine,
+        sources=written.sources,
+        destinations=written.destinations,
+        audiences=tuple(
+            _audience(audience, queries["audiences", index], schedule, limits)
+            for index, audience in enumerate(written.audiences)
+        ),
+    )
+
+
+def _audience(
+    audience: AudienceTable, query: str, schedule: Schedule, limits: Limits
+) -> AudienceConfig:
+    cadence = schedule.every
+    if audience.every is not None:
+        cadence = parse_cadence(audience.every, schedule.timezone)
+    return AudienceConfig(
+        key=AudienceKey(audience.key or trait_key(audience.name)),
+        name=audience.name,
+        source=audience.source,
+        query=query,
+        destinations=tuple(audience.destinations),
+        cadence=cadence,
+        limits=_limits(limits, audience.guard),
+        tell=frozenset(Tell(word) for word in audience.tell),
+        owner=audience.owner,
+        description=audience.description,
+        tags=tuple(audience.tags),
+    )
+
+
+def _limits(defaults: Limits, guard: GuardTable) -> Limits:
+    """``defaults`` with what ``guard`` says itself."""
+    said = {name: getattr(guard, name) for name in guard.model_fields_set}
+    return Limits(**(asdict(defaults) | said))

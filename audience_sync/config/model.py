@@ -1,0 +1,191 @@
+"""What a configuration says: the tables a person writes, and the ``Config`` they become."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from audience_sync.config.values import (
+    Deadline,
+    Endpoint,
+    Every,
+    FilePath,
+    Growth,
+    Integration,
+    Keep,
+    Label,
+    Name,
+    Rate,
+    Reserve,
+    Secret,
+    Share,
+    Size,
+    StoreUrl,
+    Timezone,
+)
+from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.schedule import Cadence
+
+DEFAULT_STORE = "sqlite:///audience_sync.db"
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _spill() -> Any:
+    return os.path.join(tempfile.gettempdir(), "audience-sync-spill")
+
+
+def _default(text: str, description: str) -> Any:
+    """A default as a person would write it, parsed like any other value."""
+    return Field(text, description=description)
+
+
+class Table(BaseModel):
+    """A TOML table. Types are strict: ``"500"`` is no integer; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, validate_default=True, hide_input_in_errors=True
+    )
+
+
+class Store(Table):
+    url: StoreUrl = Field(
+        default=DEFAULT_STORE, description="Where snapshots and positions are kept.", repr=False
+    )
+    keep: Keep = _default("30d", "How long history stays readable.")
+
+
+class ScheduleTable(Table):
+    every: Every = _default("2h..3h", "How often each audience is captured.")
+    timezone: Timezone = _default("UTC", "Whose wall clock cron lines mean.")
+
+
+class GuardTable(Table):
+    """Beyond these limits a capture is held until it is approved."""
+
+    max_exits: Share = _default("20%", "Of the members, in one capture.")
+    max_exits_24h: Share = _default("40%", "Of the members, within 24 hours.")
+    max_entries: Growth = _default("200%", "Of the members, and more than 10 × floor.")
+    floor: int = Field(default=100, ge=0, le=1_000_000, description="So many exits never hold.")
+    max_initial: int = Field(
+        default=100_000, ge=0, le=10**12, description="A first delivery to more members asks first."
+    )
+    max_refused_rows: Share = _default("1%", "Of the rows read.")
+
+
+class Engine(Table):
+    memory_limit: Size = _default("768MB", "Memory of one comparison.")
+    threads: int = Field(default_factory=_cores, ge=1, le=1024)
+    spill: FilePath = Field(
+        default_factory=_spill, description="Folder for what does not fit into memory_limit."
+    )
+
+
+class FilesSource(Table):
+    type: Literal["files"]
+    root: FilePath = Field(description="File names in queries are relative to it.")
+
+
+class SegmentDestination(Table):
+    type: Literal["segment"]
+    write_key: Secret = Field(repr=False)
+    endpoint: Endpoint = Field(
+        default="https://api.segment.io/v1", description="EU: https://events.eu1.segmentapis.com/v1"
+    )
+    calls: list[Literal["identify"]] = Field(default=["identify"], min_length=1, max_length=1)
+    integrations: dict[str, Integration] = Field(
+        default={}, description="Which destinations get a call."
+    )
+    rate: Rate = _default("1000/s", "Calls, which Segment counts as events.")
+    reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
+    concurrency: int = Field(default=8, ge=1, le=64, description="Requests in flight.")
+    batch: int = Field(default=500, ge=1, le=2500, description="Calls in one request.")
+    deadline: Deadline = _default("30s", "Of one request, all in all.")
+
+
+class NdjsonDestination(Table):
+    type: Literal["ndjson"]
+    path: FilePath = Field(description="Every call is appended to it as one line of JSON.")
+    rate: Rate = _default("1000000/s", "Calls.")
+    reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
+
+
+Destination = SegmentDestination | NdjsonDestination
+TellWord = Literal["entered", "exited", "updated"]
+
+
+class AudienceTable(Table):
+    name: Label = Field(description="What people call it; also gives the trait key.")
+    key: str | None = Field(default=None, description="The trait key, when chosen.")
+    source: str
+    query: str | None = Field(default=None, description="Gives user_id and traits.")
+    query_file: FilePath | None = Field(default=None, description="Instead of query.")
+    destinations: list[str] = Field(min_length=1)
+    every: Every | None = Field(default=None, description="Instead of schedule.every.")
+    guard: GuardTable = Field(default_factory=GuardTable, description="Overrides of [guard].")
+    tell: list[TellWord] = Field(default=["entered", "exited"], min_length=1)
+    owner: str | None = None
+    description: str | None = None
+    tags: list[str] = []
+
+
+class Written(Table):
+    """Everything that may stand in a configuration, as a person writes it."""
+
+    include: list[str] = Field(
+        default=[], description="More files; patterns relative to this file."
+    )
+    store: Store = Field(default_factory=Store)
+    schedule: ScheduleTable = Field(default_factory=ScheduleTable)
+    guard: GuardTable = Field(default_factory=GuardTable)
+    engine: Engine = Field(default_factory=Engine)
+    sources: dict[Name, FilesSource] = {}
+    destinations: dict[Name, Annotated[Destination, Field(discriminator="type")]] = {}
+    audiences: list[AudienceTable] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    every: Cadence
+    timezone: tzinfo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudienceConfig:
+    """One audience; cadence and limits are its own or the defaults."""
+
+    key: AudienceKey
+    name: str
+    source: str
+    query: str
+    destinations: tuple[str, ...]
+    cadence: Cadence
+    limits: Limits
+    tell: frozenset[Tell]
+    owner: str | None
+    description: str | None
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The whole configuration in plain values: paths absolute, ``${…}`` filled in."""
+
+    store: Store
+    schedule: Schedule
+    guard: Limits
+    engine: Engine
+    sources: Mapping[str, FilesSource]
+    destinations: Mapping[str, Destination]
+    audiences: tuple[AudienceConfig, ...]

@@ -1,0 +1,209 @@
+"""The values a person writes as text (``"20%"``, ``"3h"``, ``"768MB"``) and what they become.
+
+Each type's JSON schema describes the text. Parsers raise ``ValueError`` with a sentence that does
+not repeat the text: it may be a secret, or come from the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, timedelta, tzinfo
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from audience_sync.config import address
+from audience_sync.config.cadence import parse_cadence
+from audience_sync.config.placeholder import is_placeholder
+from audience_sync.domain.quota import parse_rate
+from audience_sync.domain.schedule import parse_duration
+
+PERCENT = re.compile(r"\s*([0-9]{1,7}(?:\.[0-9]{1,6})?)\s*%\s*\Z")
+SIZE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([KMGT]i?B)\s*\Z", re.IGNORECASE)
+BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+FASTEST = 1_000_000.0
+SLOWEST = 1 / 3600
+SMALLEST_MEMORY = 128 * 10**6
+LARGEST_MEMORY = 64 * 10**12
+
+
+def from_text(parse: Callable[[str], Any]) -> PlainValidator:
+    """The value that ``parse`` makes of a TOML string; any other type is refused."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "expected a string")
+        return parse(value)
+
+    return PlainValidator(check)
+
+
+def share(least: float, most: float) -> Callable[[str], float]:
+    """Parses ``"20%"`` to 0.2; the bounds are fractions."""
+
+    def parse(text: str) -> float:
+        match = PERCENT.match(text)
+        if match is None:
+            raise ValueError('write a percentage, such as "20%"')
+        value = float(match[1]) / 100
+        if not least <= value <= most:
+            raise ValueError(f"must be from {least * 100:g}% to {most * 100:g}%")
+        return value
+
+    return parse
+
+
+def duration(least: timedelta, most: timedelta, bounds: str) -> Callable[[str], timedelta]:
+    """Parses ``"30s"``; ``bounds`` says the limits in words."""
+
+    def parse(text: str) -> timedelta:
+        value = parse_duration(text)
+        if not least <= value <= most:
+            raise ValueError(f"must be {bounds}")
+        return value
+
+    return parse
+
+
+def rate(text: str) -> float:
+    value = parse_rate(text)
+    if not math.isfinite(value) or not SLOWEST <= value <= FASTEST:
+        raise ValueError("must be from 1/h to 1000000/s")
+    return value
+
+
+def size(text: str) -> int:
+    """``"768MB"`` → 768,000,000 bytes, as DuckDB counts them; ``MiB`` are powers of two."""
+    match = SIZE.match(text)
+    if match is None:
+        raise ValueError('write a size and a unit, such as "768MB" or "2GB"')
+    value = int(float(match[1]) * BYTES[match[2].lower()])
+    if not SMALLEST_MEMORY <= value <= LARGEST_MEMORY:
+        raise ValueError("must be from 128MB to 64TB")
+    return value
+
+
+def timezone(text: str) -> tzinfo:
+    if text.upper() in ("UTC", "Z"):
+        return UTC  # needs no time zone data, which small containers lack
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):
+        raise ValueError('unknown timezone; write a name such as "Europe/Berlin"') from None
+
+
+def every(text: str) -> str:
+    """Checks a cadence. The text stays, since a cron line also needs the time zone."""
+    parse_cadence(text, UTC)
+    return text
+
+
+def secret(text: str) -> str:
+    if not text:
+        raise ValueError("is empty")
+    if is_placeholder(text):
+        raise ValueError("is a placeholder, not a key")
+    if not text.isascii() or not text.isprintable() or " " in text or ":" in text:
+        raise ValueError("holds white space, a colon or other characters that no key has")
+    return text
+
+
+def path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty")
+    if "\0" in text:
+        raise ValueError("is not a usable path")
+    return Path(text)
+
+
+def label(text: str) -> str:
+    """A name that people read."""
+    if not text.strip():
+        raise ValueError("is empty")
+    if not text.isprintable() or len(text) > 200:
+        raise ValueError("must be one line of at most 200 characters")
+    return text
+
+
+def name(text: str) -> str:
+    """A name of a source or destination, which also stands in leases and logs."""
+    if not NAME.match(text):
+        raise ValueError("a name has at most 63 of the characters A-Z a-z 0-9 _ -")
+    return text
+
+
+def json_safe(value: Any, *, top: bool = True) -> Any:
+    """What can travel in JSON as it is. At the top only switches and tables.
+
+    Raises:
+        ValueError: a date, NaN, infinity or an integer of more than 64 bits.
+    """
+    if isinstance(value, dict):
+        return {key: json_safe(inner, top=False) for key, inner in value.items()}
+    if isinstance(value, bool):
+        return value
+    if top:
+        raise ValueError("is true, false or a table")
+    if isinstance(value, list):
+        return [json_safe(inner, top=False) for inner in value]
+    whole = isinstance(value, int) and -(2**63) <= value < 2**63
+    if isinstance(value, str) or whole or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError("holds a date or a number that JSON does not have")
+
+
+def _text_schema(description: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": description, "examples": [*examples]})
+
+
+Name = Annotated[str, AfterValidator(name)]
+Label = Annotated[str, AfterValidator(label)]
+Keep = Annotated[
+    timedelta,
+    from_text(duration(timedelta(hours=1), timedelta(days=3660), "from 1h to ten years")),
+    _text_schema("A duration.", "30d", "12w"),
+]
+Deadline = Annotated[
+    timedelta,
+    from_text(duration(timedelta(seconds=1), timedelta(seconds=45), "from 1s to 45s")),
+    _text_schema("A duration.", "30s"),
+]
+Share = Annotated[float, from_text(share(0, 1)), _text_schema("A percentage.", "20%")]
+Growth = Annotated[float, from_text(share(0, 1000)), _text_schema("A percentage.", "200%")]
+Reserve = Annotated[float, from_text(share(0.01, 0.99)), _text_schema("A percentage.", "20%")]
+Rate = Annotated[float, from_text(rate), _text_schema("Calls per time.", "1000/s", "600/min")]
+Size = Annotated[int, from_text(size), _text_schema("Bytes with a unit.", "768MB", "2GB")]
+Timezone = Annotated[tzinfo, from_text(timezone), _text_schema("A time zone.", "Europe/Berlin")]
+Every = Annotated[
+    str,
+    from_text(every),
+    _text_schema("A duration, a range of durations or a cron line.", "3h", "2h..3h", "0 */3 * * *"),
+]
+Secret = Annotated[
+    str,
+    from_text(secret),
+    _text_schema("Best from outside the file.", "${SEGMENT_WRITE_KEY}", "${file:/run/secrets/key}"),
+]
+FilePath = Annotated[
+    Path, from_text(path), _text_schema("A path, relative to the file that names it.", "data")
+]
+StoreUrl = Annotated[
+    str,
+    from_text(address.store_url),
+    _text_schema("A database.", "sqlite:///state.db", "postgresql://user@host/db"),
+]
+Endpoint = Annotated[
+    str, from_text(address.endpoint), _text_schema("An address.", "https://api.segment.io/v1")
+]
+Integration = Annotated[
+    bool | dict[str, Any],
+    PlainValidator(json_safe),
+    WithJsonSchema({"type": ["boolean", "object"]}),
+]

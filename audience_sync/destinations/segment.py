@@ -1,0 +1,224 @@
+"""Segment's HTTP Tracking API, ``POST /v1/batch`` (segmentio/segment-docs, HTTP Tracking API).
+
+A 200 means "accepted by the API", nothing more: a batch over 2,500 events or an unknown write
+key gets one too, and vanishes. So every limit is checked here, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import gzip
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from audience_sync.destinations.transport import Reply, Transport, basic
+from audience_sync.domain.change import Change
+from audience_sync.domain.identify import Computation, identify, iso
+from audience_sync.domain.message_id import canonical, message_id
+from audience_sync.domain.retry import Answer, classify, retry_after
+from audience_sync.domain.span import Refusal
+from audience_sync.errors import BadCalls, CredentialsRefused, DestinationPaused, RetryLater
+from audience_sync.pipeline.ports import Call, SpanContext
+
+MAX_CALL_BYTES = 32 * 1024
+MAX_TRAITS = 299
+MAX_CALLS = 2_500
+MAX_BATCH_BYTES = 500_000
+"""Before compression; 500 KB read in the strict way."""
+MAX_BYTES = 475_000
+"""Of the calls alone: leaves room for commas and the envelope, as Segment's own library does."""
+
+START = b'{"messageId":"'
+
+SETTINGS_ADDRESS = "https://cdn.segment.com/v1/projects/{}/settings"
+SETTINGS = {"api.segment.io": SETTINGS_ADDRESS, "events.eu1.segmentapis.com": SETTINGS_ADDRESS}
+"""By host of the endpoint: where Segment's libraries look a write key up. It is in the URL, so
+the URL goes into no text."""
+
+CHECK_ENDPOINT = (
+    "check `endpoint`: https://api.segment.io/v1, or https://events.eu1.segmentapis.com/v1 "
+    "for a workspace in the EU"
+)
+CHECK_KEY = "check `write_key`: Segment shows it under the source's Settings, API Keys"
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class SegmentDestination:
+    """A ``Destination``: one Identify call per change, many in one request.
+
+    Args:
+        endpoint: up to and including ``/v1``.
+        integrations: routing of each call, e.g. ``{"All": False, "Crisp": True}``; empty: none.
+        fingerprint: keyed hash of endpoint and credential (``domain.message_id.keyed``).
+        rate: events per second. deadline: seconds.
+        ssl_context: whom to trust, if not the usual authorities.
+    """
+
+    name: str
+    write_key: str = field(repr=False)
+    endpoint: str
+    fingerprint: str
+    rate: float
+    reserve: float
+    concurrency: int
+    clock: Callable[[], datetime] = field(repr=False)
+    integrations: dict[str, Any] = field(default_factory=dict)
+    max_calls: int = 500
+    max_bytes: int = MAX_BYTES
+    deadline: float = 30.0
+    ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
+
+    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
+        return identify_call(
+            change, context, fingerprint=self.fingerprint, integrations=self.integrations
+        )
+
+    def sender(self) -> SegmentSender:
+        return SegmentSender(
+            name=self.name,
+            url=self.endpoint.rstrip("/") + "/batch",
+            transport=self._transport({"Authorization": basic(self.write_key, "")}),
+            clock=self.clock,
+        )
+
+    def reach(self) -> None:
+        """Return when the endpoint answers and the write key is known; sends no event.
+
+        Raises:
+            CredentialsRefused: Segment does not know the write key.
+            DestinationPaused: address, proxy or certificate cannot be used.
+            RetryLater: no answer.
+        """
+        with closing(self._transport({})) as transport:
+            transport.request("HEAD", self.endpoint.rstrip("/") + "/batch")
+            settings = SETTINGS.get(urlsplit(self.endpoint).hostname or "")
+            if settings is None:
+                return
+            address = settings.format(quote(self.write_key, safe=""))
+            status = transport.request("GET", address).status
+        if status == 404:
+            raise CredentialsRefused(f"{self.name}: Segment does not know this key", hint=CHECK_KEY)
+        if classify(status) is not Answer.OK:
+            raise RetryLater(f"{self.name}: Segment could not look the key up ({status})")
+
+    def _transport(self, headers: dict[str, str]) -> Transport:
+        return Transport(
+            name=self.name,
+            headers=headers,
+            deadline=self.deadline,
+            clock=self.clock,
+            ssl_context=self.ssl_context,
+        )
+
+
+class SegmentSender:
+    """A ``Sender``: one worker's connection to ``url``."""
+
+    def __init__(
+        self, *, name: str, url: str, transport: Transport, clock: Callable[[], datetime]
+    ) -> None:
+        self._name = name
+        self._url = url
+        self._transport = transport
+        self._clock = clock
+
+    def send(self, calls: Sequence[Call]) -> None:
+        if not calls:
+            return
+        batch = self._batch(calls)
+        if len(calls) > MAX_CALLS or len(batch) > MAX_BATCH_BYTES:
+            raise BadCalls(f"{self._name}: {len(calls)} calls, {len(batch):,} bytes in one batch")
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        body = gzip.compress(batch, compresslevel=1, mtime=0)
+        self._judge(self._transport.post(self._url, body, headers))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _batch(self, calls: Sequence[Call]) -> bytes:
+        """``sentAt`` is of this attempt: Segment corrects ``timestamp`` by its distance."""
+        sent_at = iso(self._clock()).encode()
+        joined = b",".join(call.body for call in calls)
+        return b'{"batch":[' + joined + b'],"sentAt":"' + sent_at + b'"}'
+
+    def _judge(self, reply: Reply) -> None:
+        """Return when ``reply`` means accepted; raise what else it means."""
+        status = reply.status
+        match classify(status):
+            case Answer.OK:
+                if not says_success(reply):
+                    raise RetryLater(
+                        f"{self._name}: answered {status}, but not as Segment does "
+                        "(a proxy or a captive portal?)"
+                    )
+            case Answer.SLOW_DOWN:
+                raise RetryLater(
+                    f"{self._name}: too many requests ({status})",
+                    after=self._wait(reply),
+                    slow_down=True,
+                )
+            case Answer.RETRY:
+                raise RetryLater(f"{self._name}: unavailable ({status})", after=reply.retry_after)
+            case Answer.TOO_LARGE_OR_BAD:
+                raise BadCalls(f"{self._name}: request refused ({status})")
+            case Answer.CREDENTIALS:
+                raise CredentialsRefused(f"{self._name}: key refused ({status})", hint=CHECK_KEY)
+            case Answer.MISCONFIGURED:
+                raise DestinationPaused(
+                    f"{self._name}: unexpected answer {status}", hint=CHECK_ENDPOINT
+                )
+
+    def _wait(self, reply: Reply) -> float | None:
+        """Seconds. Segment sends ``X-RateLimit-Reset`` too, in seconds as well."""
+        if reply.retry_after is not None:
+            return reply.retry_after
+        return retry_after(reply.headers.get("x-ratelimit-reset"), self._clock())
+
+
+def identify_call(
+    change: Change, context: SpanContext, *, fingerprint: str, integrations: dict[str, Any]
+) -> Call | Refusal:
+    """The Identify call of one change as it stands in a batch, or why Segment would refuse it.
+
+    The id is of the very bytes it is put in front of, so one id can never have two bodies.
+    """
+    computation = Computation(
+        key=context.audience, kind=context.kind, installation=context.installation
+    )
+    body = identify(change, computation, timestamp=context.timestamp, integrations=integrations)
+    if (traits := len(body["traits"])) > MAX_TRAITS:
+        return Refusal(user_id=change.user_id, reason=f"{traits} traits (limit {MAX_TRAITS})")
+    try:
+        unnamed = canonical(body)
+    except ValueError:
+        reason = "a value that JSON cannot hold (NaN, infinity or half a character)"
+        return Refusal(user_id=change.user_id, reason=reason)
+    name = message_id(
+        unnamed,
+        installation=context.installation,
+        destination=fingerprint,
+        audience=context.audience,
+        span_number=context.span_number,
+    )
+    line = START + name.encode() + b'",' + unnamed[1:]
+    if len(line) > MAX_CALL_BYTES:
+        reason = f"a call of {len(line):,} bytes (limit {MAX_CALL_BYTES:,})"
+        return Refusal(user_id=change.user_id, reason=reason)
+    return Call(user_id=change.user_id, body=line)
+
+
+def says_success(reply: Reply) -> bool:
+    """Segment's ``{"success": true}``, whole; not a portal's page, not an empty or cut body."""
+    if reply.oversize:
+        return False
+    try:
+        answer = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(answer, dict) and answer.get("success") is True

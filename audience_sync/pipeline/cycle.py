@@ -1,0 +1,254 @@
+"""One cycle: capture what is due, then deliver what waits, lane by lane.
+
+Captures and deliveries know nothing of each other but the store between them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from audience_sync.domain.audience import Audience, AudienceKey
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.quota import Lane
+from audience_sync.domain.schedule import Cadence, is_due
+from audience_sync.domain.span import Span
+from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, SourceFailed
+from audience_sync.pipeline.capture import Captured, check_planned, commit, examine
+from audience_sync.pipeline.lanes import Delivered, LaneRun, Subscription
+from audience_sync.pipeline.ports import (
+    Destination,
+    Engine,
+    Lease,
+    Pauses,
+    Snapshots,
+    Source,
+    Spans,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configured:
+    """An audience with what the configuration says of its cycle."""
+
+    audience: Audience
+    source: Source
+    limits: Limits
+    cadence: Cadence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureOutcome:
+    """``outcome``: ``committed``, ``unchanged``, ``held``, ``refused``, ``failed``, ``leased``,
+    ``other plan`` or ``not due``."""
+
+    audience: AudienceKey
+    outcome: str
+    captured: Captured | None = None
+    error: AudienceSyncError | None = None
+
+
+class Leases(Protocol):
+    def hold(self, name: str) -> AbstractContextManager[Lease]:
+        """Raises LeaseTaken when another process holds ``name``."""
+
+
+class CaptureBook(Snapshots, Protocol):
+    """What a capture cycle asks of the store beyond one capture."""
+
+    def last_captured(self, audience: AudienceKey) -> datetime | None: ...
+
+    def next_due(self, audience: AudienceKey) -> datetime | None: ...
+
+    def sweep(self, audience: AudienceKey, lease: Lease) -> None: ...
+
+    def failed(
+        self,
+        audience: Audience,
+        cycle_time: datetime,
+        error: str,
+        lease: Lease,
+        *,
+        started_at: datetime,
+    ) -> None: ...
+
+    def prune(self, audience: AudienceKey, now: datetime, lease: Lease) -> int: ...
+
+
+class DeliveryBook(Pauses, Protocol):
+    def start_run(self, destination: str, lane: Lane, lease: Lease) -> int: ...
+
+    def end_run(
+        self, run_id: int, outcome: str, counts: dict[str, int], error: str | None, lease: Lease
+    ) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captures:
+    """Captures audiences one after another, each under its lease."""
+
+    snapshots: CaptureBook
+    engine: Engine
+    leases: Leases
+    clock: Callable[[], datetime]
+    draw: Callable[[], float]
+
+    def due(self, configured: Configured, now: datetime) -> bool:
+        key = configured.audience.key
+        return is_due(
+            now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key)
+        )
+
+    def capture(
+        self,
+        configured: Configured,
+        cycle_time: datetime,
+        *,
+        plans: Collection[str] = (),
+        only_if_due: bool = False,
+    ) -> CaptureOutcome:
+        """Capture one audience. What goes wrong is in the outcome: others are not stopped by it.
+
+        Raises:
+            StoreFailed, LeaseLost: nothing can be written now.
+        """
+        key = configured.audience.key
+        try:
+            with self.leases.hold(f"capture:{key}") as lease:
+                # Another process may have captured it since we looked.
+                if only_if_due and not self.due(configured, cycle_time):
+                    return CaptureOutcome(audience=key, outcome="not due")
+                self.snapshots.sweep(key, lease)
+                captured = self._capture(configured, cycle_time, plans, lease)
+                self.snapshots.prune(key, self.clock(), lease)
+        except LeaseTaken as error:
+            return CaptureOutcome(audience=key, outcome="leased", error=error)
+        except Held as error:
+            return CaptureOutcome(audience=key, outcome="other plan", error=error)
+        except SourceFailed as error:
+            outcome = "failed" if error.exit_code == SourceFailed.exit_code else "refused"
+            return CaptureOutcome(audience=key, outcome=outcome, error=error)
+        return CaptureOutcome(audience=key, outcome=captured.outcome, captured=captured)
+
+    def _capture(
+        self,
+        configured: Configured,
+        cycle_time: datetime,
+        plans: Collection[str],
+        lease: Lease,
+    ) -> Captured:
+        audience, started_at = configured.audience, self.clock()
+        try:
+            with examine(
+                audience,
+                source=configured.source,
+                engine=self.engine,
+                snapshots=self.snapshots,
+                limits=configured.limits,
+                cycle_time=cycle_time,
+            ) as examined:
+                check_planned(examined, plans)
+                return commit(
+                    examined,
+                    snapshots=self.snapshots,
+                    lease=lease,
+                    next_due=configured.cadence.next_after(cycle_time, self.draw()),
+                    started_at=started_at,
+                )
+        except SourceFailed as error:
+            self.snapshots.failed(audience, cycle_time, str(error), lease, started_at=started_at)
+            raise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deliveries:
+    """Delivers to all destinations at once, so that one which is down delays no other."""
+
+    destinations: Mapping[str, Destination]
+    subscriptions: Mapping[str, Mapping[AudienceKey, Subscription]]
+    """For each destination, how its audiences are told."""
+    spans: Spans
+    book: DeliveryBook
+    leases: Leases
+    installation: str
+    clock: Callable[[], datetime]
+    elapsed: Callable[[], float]
+    progress: Callable[[Span], None] = field(default=lambda _span: None)
+
+    def deliver(
+        self, stop: threading.Event, only: Collection[AudienceKey] | None = None
+    ) -> Iterator[Delivered]:
+        """Incremental deliveries first, then initial ones.
+
+        Raises:
+            LeaseTaken: never; a lane that is leased is skipped.
+            StoreFailed, LeaseLost: nothing can be written now.
+        """
+        for lane in (Lane.INCREMENTAL, Lane.INITIAL):
+            with ThreadPoolExecutor(max(len(self.destinations), 1), str(lane)) as pool:
+                runs = [
+                    pool.submit(self._run, destination, lane, stop, only)
+                    for destination in self.destinations.values()
+                ]
+                for run in runs:
+                    yield from run.result()
+
+    def _run(
+        self,
+        destination: Destination,
+        lane: Lane,
+        stop: threading.Event,
+        only: Collection[AudienceKey] | None,
+    ) -> Sequence[Delivered]:
+        wanted = {
+            key: how
+            for key, how in self.subscriptions.get(destination.name, {}).items()
+            if only is None or key in only
+        }
+        if not self._has_work(destination.name, lane, wanted):
+            return []
+        try:
+            with self.leases.hold(f"deliver:{destination.name}:{lane}") as lease:
+                run_id = self.book.start_run(destination.name, lane, lease)
+                lane_run = LaneRun(
+                    destination=destination,
+                    lane=lane,
+                    subscriptions=wanted,
+                    spans=self.spans,
+                    pauses=self.book,
+                    lease=lease,
+                    installation=self.installation,
+                    stop=stop,
+                    clock=self.clock,
+                    elapsed=self.elapsed,
+                    progress=self.progress,
+                )
+                delivered = list(lane_run.deliver())
+                self._end(run_id, delivered, lease)
+                return delivered
+        except LeaseTaken:
+            return []
+
+    def _has_work(
+        self, name: str, lane: Lane, wanted: Mapping[AudienceKey, Subscription]
+    ) -> bool:
+        """Asked before the lease is taken, so that an idle run writes nothing."""
+        initial = lane is Lane.INITIAL
+        return any(span.audience in wanted for span in self.spans.unfinished(name, lane)) or any(
+            (waiting.told_seq is None) is initial for waiting in self.spans.waiting(name, wanted)
+        )
+
+    def _end(self, run_id: int, delivered: Sequence[Delivered], lease: Lease) -> None:
+        counts = {
+            "accepted": sum(d.accepted for d in delivered),
+            "rejected": sum(d.rejected for d in delivered),
+            "skipped": sum(d.skipped for d in delivered),
+        }
+        errors = [d.error for d in delivered if d.error is not None]
+        outcome = "failed" if errors else "completed"
+        self.book.end_run(run_id, outcome, counts, str(errors[0]) if errors else None, lease)

@@ -1,0 +1,161 @@
+"""One delivery run: everything that one lane of one destination has to be told."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from audience_sync.domain.audience import AudienceKey, Kind, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.quota import Lane, share
+from audience_sync.domain.span import Span, SpanState
+from audience_sync.errors import AudienceSyncError, DestinationPaused
+from audience_sync.pipeline.deliver import Walk
+from audience_sync.pipeline.ports import Destination, Lease, Pauses, Spans
+from audience_sync.pipeline.send import SharedPace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subscription:
+    """How one audience is told."""
+
+    kind: Kind
+    tell: frozenset[Tell]
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivered:
+    """What became of one span in one run.
+
+    ``outcome``: ``completed``, ``stopped`` (time over, or asked to stop), ``held``, ``paused``
+    or ``failed``. The counts are this run's; what still waits is in ``span``.
+    """
+
+    span: Span
+    outcome: str
+    accepted: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    error: AudienceSyncError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaneRun:
+    """One lane of one destination, under its lease. Knows no source."""
+
+    destination: Destination
+    lane: Lane
+    subscriptions: Mapping[AudienceKey, Subscription]
+    spans: Spans
+    pauses: Pauses
+    lease: Lease
+    installation: str
+    stop: threading.Event
+    clock: Callable[[], datetime]
+    elapsed: Callable[[], float]
+    progress: Callable[[Span], None]
+
+    def deliver(self) -> Iterator[Delivered]:
+        """Open what is due, then walk span after span, oldest first.
+
+        A destination that pauses ends the run for all its spans; a span whose own delivery
+        fails does not stop the next.
+        """
+        self._open_spans()
+        spans = [
+            span
+            for span in self.spans.unfinished(self.destination.name, self.lane)
+            if span.audience in self.subscriptions
+        ]
+        pause = self.pauses.paused(self.destination.name)
+        error: AudienceSyncError | None = None
+        if pause is not None and pause.until is not None and pause.until > self.clock():
+            error = DestinationPaused(pause.reason, hint=f"goes on after {pause.until:%H:%M} UTC")
+        walk = self._walk(probing=pause is not None)
+        for span in spans:
+            delivered = self._deliver(span, walk, error)
+            if isinstance(delivered.error, DestinationPaused):
+                error = delivered.error
+            yield delivered
+
+    def _open_spans(self) -> None:
+        name = self.destination.name
+        for waiting in self.spans.waiting(name, self.subscriptions.keys()):
+            lane = Lane.INITIAL if waiting.told_seq is None else Lane.INCREMENTAL
+            if lane is self.lane:
+                how = self.subscriptions[waiting.audience]
+                self.spans.open(
+                    waiting, name, tell=how.tell, limits=how.limits, lease=self.lease
+                )
+
+    def _walk(self, *, probing: bool) -> Walk:
+        initial_open = any(
+            span.state is SpanState.OPEN
+            for span in self.spans.unfinished(self.destination.name, Lane.INITIAL)
+        )
+        part = share(self.lane, reserve=self.destination.reserve, initial_open=initial_open)
+        return Walk(
+            destination=self.destination,
+            spans=self.spans,
+            lease=self.lease,
+            pace=SharedPace(self.destination.rate * part, self.elapsed),
+            stop=self.stop,
+            installation=self.installation,
+            progress=self._resume_first(probing),
+            probing=probing,
+        )
+
+    def _resume_first(self, probing: bool) -> Callable[[Span], None]:
+        """The first accepted batch after a pause ends the pause."""
+        paused = probing
+
+        def progress(span: Span) -> None:
+            nonlocal paused
+            if paused and span.books.accepted:
+                self.pauses.resume(self.destination.name, self.lease)
+                paused = False
+            self.progress(span)
+
+        return progress
+
+    def _deliver(self, span: Span, walk: Walk, error: AudienceSyncError | None) -> Delivered:
+        if span.state is SpanState.HELD:
+            return Delivered(span=span, outcome="held")
+        if error is not None:
+            return Delivered(span=span, outcome="paused", error=error)
+        if self.stop.is_set():
+            return Delivered(span=span, outcome="stopped")
+        return self._walked(span, walk, self.subscriptions[span.audience])
+
+    def _walked(self, span: Span, walk: Walk, how: Subscription) -> Delivered:
+        failure: AudienceSyncError | None = None
+        latest = deque([span], maxlen=1)
+        walk = replace(walk, progress=_both(walk.progress, latest.append))
+        try:
+            after = walk.deliver(span, kind=how.kind, tell=how.tell)
+            outcome = "completed" if not after.books.remaining else "stopped"
+        except DestinationPaused as paused:
+            self.pauses.pause(self.destination.name, str(paused), paused.seconds, self.lease)
+            outcome, failure, after = "paused", paused, latest[-1]
+        except AudienceSyncError as error:
+            outcome, failure, after = "failed", error, latest[-1]
+        return Delivered(
+            span=after,
+            outcome=outcome,
+            accepted=after.books.accepted - span.books.accepted,
+            rejected=after.books.rejected - span.books.rejected,
+            skipped=after.books.skipped - span.books.skipped,
+            error=failure,
+        )
+
+
+def _both(one: Callable[[Span], None], two: Callable[[Span], object]) -> Callable[[Span], None]:
+    def call(span: Span) -> None:
+        two(span)
+        one(span)
+
+    return call

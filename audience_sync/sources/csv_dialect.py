@@ -1,0 +1,234 @@
+"""How a CSV file is read: what the query states, and strict values for all that it does not.
+
+DuckDB guesses what is left open, and prefers a guess that skips rows over an error: a cut row, an
+open quote or a title above the header then looks like a smaller audience.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audience_sync.errors import SourceRefused
+from audience_sync.sources.file_bytes import BYTE_ORDER_MARK, OPEN, compression
+
+Options = Mapping[str, str | None]
+"""Options stated in the query, as text; ``None``: not a literal."""
+
+DELIMITERS = ",;\t|"
+DELIMITER_OPTIONS = ("delim", "sep", "delimiter")
+NAMING_OPTIONS = ("columns", "names", "column_names")
+CHECKED_HERE = (*DELIMITER_OPTIONS, "quote", "escape", "skip", "header", "encoding", "compression")
+LOSING: Mapping[str, str | None] = {
+    "ignore_errors": "false",
+    "null_padding": "false",
+    "store_rejects": "false",
+    "strict_mode": "true",
+    "rejects_table": None,
+    "rejects_scan": None,
+    "rejects_limit": None,
+}
+"""Options by which rows are lost without an error, and the value that does no harm."""
+
+BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+LONGEST_LINE = 2_000_000
+"""Bytes; DuckDB's own limit."""
+QUOTED = re.compile(r'"[^"]*"?')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    delimiter: str
+    quote: str
+    escape: str
+    skip: int
+    header: bool
+    encoding: str
+    packed: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CsvFile:
+    """What the first lines of a file say. ``columns`` is empty when it has no header line."""
+
+    path: Path
+    name: str
+    dialect: Dialect
+    columns: tuple[str, ...] = ()
+    empty: bool = False
+    """A header line and nothing below it."""
+
+
+def check_lossless(options: Options) -> None:
+    """Raises SourceRefused for options under which a read could lose rows unseen."""
+    for name, harmless in LOSING.items():
+        if name in options and (
+            harmless is None or _boolean(options, name) != (harmless == "true")
+        ):
+            raise SourceRefused(
+                f"query: {name} cannot be used, as it loses rows without an error",
+                hint="repair the file, or state how it is written (delim, quote, skip, encoding)",
+            )
+
+
+def check_options(options: Options) -> None:
+    """Raises SourceRefused for options of read_csv that cannot be judged before it reads."""
+    check_lossless(options)
+    for name in CHECKED_HERE:
+        if name in options and options[name] is None:
+            raise SourceRefused(f"query: {name} must be a literal, so that it can be checked")
+    if "header" not in options and any(name in options for name in NAMING_OPTIONS):
+        raise SourceRefused(
+            "query: the columns are named, but not whether the file has a header line",
+            hint="add header = true or header = false",
+        )
+
+
+def look_at(path: Path, name: str, options: Options) -> CsvFile:
+    """Read the header line of the file that people know as ``name``.
+
+    Raises:
+        SourceRefused: there is no header line, or it does not name columns.
+        EOFError, zlib.error, OSError: the file cannot be read.
+    """
+    dialect = _dialect(path, name, options)
+    if not dialect.header or len(dialect.delimiter) != 1:
+        return CsvFile(path=path, name=name, dialect=dialect)
+    try:
+        with rows(path, dialect) as found:
+            columns = tuple(column.strip() for column in next(found, []))
+            empty = next((row for row in found if row), None) is None
+    except (csv.Error, UnicodeError):
+        # DuckDB refuses it too, and its refusals are explained in one place.
+        return CsvFile(path=path, name=name, dialect=dialect)
+    if "header" not in options:
+        _check_columns(name, columns)
+    return CsvFile(path=path, name=name, dialect=dialect, columns=columns, empty=empty)
+
+
+def unsaid(dialect: Dialect, options: Options) -> Iterator[tuple[str, str]]:
+    """The options that the query leaves open, with their values as SQL."""
+    if not any(name in options for name in DELIMITER_OPTIONS):
+        yield "delim", literal(dialect.delimiter)
+    strict = {
+        "quote": literal(dialect.quote),
+        "escape": literal(dialect.escape),
+        "skip": "0",
+        "header": "true",
+        "comment": "''",
+        "strict_mode": "true",
+    }
+    yield from ((name, value) for name, value in strict.items() if name not in options)
+
+
+@contextmanager
+def rows(path: Path, dialect: Dialect) -> Iterator[Iterator[list[str]]]:
+    """The rows of a file as the ``csv`` module reads them, below what is skipped."""
+    doubled = dialect.escape == dialect.quote
+    with OPEN[dialect.packed](path) as unpacked:
+        stream = io.TextIOWrapper(unpacked, encoding=dialect.encoding, newline="")
+        for _ in range(dialect.skip):
+            stream.readline(LONGEST_LINE)
+        yield csv.reader(
+            stream,
+            strict=True,
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote or None,
+            quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+            doublequote=doubled,
+            escapechar=None if doubled else dialect.escape or None,
+        )
+
+
+def delimiter_of(line: str) -> str:
+    """The most frequent of comma, semicolon, tab and bar outside quotes; the comma for none."""
+    return max(DELIMITERS, key=QUOTED.sub("", line).count)
+
+
+def not_text(name: str, line: int, encoding: str) -> SourceRefused:
+    """The refusal of a line that cannot be decoded."""
+    return SourceRefused(
+        f"{name}: line {line} is not {encoding.removesuffix('-sig').upper()} text",
+        hint=f"state its encoding: read_csv('{name}', encoding = 'latin-1')",
+    )
+
+
+def literal(text: str) -> str:
+    """``text`` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _dialect(path: Path, name: str, options: Options) -> Dialect:
+    packed = compression(path, options.get("compression"))
+    encoding, skip = _codec(options), _skip(options)
+    first = _first_line(path, name, packed, skip)
+    line = first.decode(encoding, errors="replace")
+    if "\N{REPLACEMENT CHARACTER}" in line and encoding == "utf-8-sig":
+        raise not_text(name, skip + 1, encoding)
+    stated = [options[option] or "," for option in DELIMITER_OPTIONS if option in options]
+    quote = options.get("quote", '"') or ""
+    return Dialect(
+        delimiter=stated[0].replace("\\t", "\t") if stated else delimiter_of(line),
+        quote=quote,
+        escape=options.get("escape", quote) or "",
+        skip=skip,
+        header=_boolean(options, "header") is not False,
+        encoding=encoding,
+        packed=packed,
+    )
+
+
+def _first_line(path: Path, name: str, packed: str, skip: int) -> bytes:
+    with OPEN[packed](path) as unpacked:
+        for _ in range(skip):
+            unpacked.readline(LONGEST_LINE)
+        line = bytes(unpacked.readline(LONGEST_LINE)).removeprefix(BYTE_ORDER_MARK)
+    if not line:
+        raise SourceRefused(
+            f"{name}: the file is empty, without even a header line",
+            hint="an audience without members is a header line with nothing below it",
+        )
+    return line
+
+
+def _check_columns(name: str, columns: tuple[str, ...]) -> None:
+    """A first row taken for a header would cost a member, and show ids in messages."""
+    if not any(columns) or any("@" in column or column.isdigit() for column in columns):
+        raise SourceRefused(
+            f"{name}: the first line does not name columns",
+            hint="add a header line, or state that there is none: "
+            f"read_csv('{name}', header = false, names = ['user_id', …])",
+        )
+    seen: set[str] = set()
+    for column in columns:
+        if column and column.lower() in seen:
+            raise SourceRefused(f"{name}: two columns are named {column}", hint="rename one")
+        seen.add(column.lower())
+
+
+def _boolean(options: Options, name: str) -> bool | None:
+    return BOOLEANS.get((options.get(name) or "").lower())
+
+
+def _skip(options: Options) -> int:
+    skip = options.get("skip") or "0"
+    if not skip.isdecimal():
+        raise SourceRefused("query: skip must be a number of lines")
+    return int(skip)
+
+
+def _codec(options: Options) -> str:
+    encoding = options.get("encoding") or "utf-8"
+    try:
+        found = codecs.lookup(encoding).name
+    except LookupError:
+        raise SourceRefused(
+            f"query: encoding = '{encoding}' is not known", hint="utf-8, utf-16 or latin-1"
+        ) from None
+    return "utf-8-sig" if found == "utf-8" else found

@@ -1,0 +1,180 @@
+"""A reader of the query, written anew: exact files, and nothing left for DuckDB to guess."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from audience_sync.errors import SourceRefused
+from audience_sync.sources.csv_dialect import (
+    DELIMITER_OPTIONS,
+    NAMING_OPTIONS,
+    CsvFile,
+    Options,
+    check_lossless,
+    check_options,
+    literal,
+    look_at,
+    unsaid,
+)
+from audience_sync.sources.file_bytes import (
+    check_json_ends,
+    check_lines_end,
+    compression,
+    edges,
+    is_empty_json,
+)
+from audience_sync.sources.file_format import Format
+from audience_sync.sources.file_names import Selection, literal_glob, select, shown
+from audience_sync.sources.query_files import FileReader
+from audience_sync.sources.reading_errors import ReadFile, explaining
+
+MANY_FILES = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """``sql`` takes the reader's place in the query and reads ``files``."""
+
+    sql: str
+    files: tuple[ReadFile, ...]
+    selection: Selection
+
+
+def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, sample: int) -> Plan:
+    """Look at every file of ``reader`` and write it anew.
+
+    Args:
+        sample: rows from which types are found; -1 for all.
+
+    Raises:
+        SourceRefused: a file is missing, cut, or not of the form the query states.
+    """
+    check_lossless(reader.options)
+    with explaining([ReadFile(path=root / name, name=name) for name in reader.names]):
+        selection = select(root, reader.names)
+    if reader.format is Format.CSV:
+        return _csv(reader, selection, sample)
+    if reader.format is Format.JSON:
+        return _json(reader, selection, sample)
+    return _parquet(reader, selection, con)
+
+
+def _csv(reader: FileReader, selection: Selection, sample: int) -> Plan:
+    options = reader.options
+    check_options(options)
+    found = [_whole_csv(path, selection.root, options) for path in selection.paths]
+    names_differ = "union_by_name" in options or any(name in options for name in NAMING_OPTIONS)
+    if not names_differ:
+        _check_alike([(file.name, file.columns) for file in found])
+    _check_one_delimiter(found, options)
+    files = tuple(ReadFile(path=file.path, name=file.name, csv=file) for file in found)
+    if all(file.empty for file in found) and not any(name in options for name in NAMING_OPTIONS):
+        return Plan(sql=_no_rows(reader, found[0].columns), files=files, selection=selection)
+    filled = [file for file in found if names_differ or not file.empty]
+    added = dict(unsaid(found[0].dialect, options)) | {"sample_size": str(sample)}
+    if not names_differ and len(filled) > 1:
+        added["union_by_name"] = "true"
+    sql = _call(reader, selection, [file.path for file in filled], added)
+    return Plan(sql=sql, files=files, selection=selection)
+
+
+def _whole_csv(path: Path, root: Path, options: Options) -> CsvFile:
+    name = shown(path, root)
+    with explaining([ReadFile(path=path, name=name)]):
+        file = look_at(path, name, options)
+        check_lines_end(name, edges(path, file.dialect.packed), encoding=file.dialect.encoding)
+    return file
+
+
+def _json(reader: FileReader, selection: Selection, sample: int) -> Plan:
+    files = []
+    for path in selection.paths:
+        name = shown(path, selection.root)
+        with explaining([ReadFile(path=path, name=name)]):
+            found = edges(path, compression(path, reader.options.get("compression")))
+        if "columns" not in reader.options and is_empty_json(found):
+            raise SourceRefused(
+                f"{name}: there is no value in it, so its columns are not known",
+                hint=f"state them: read_json('{name}', columns = {{'user_id': 'VARCHAR'}})",
+            )
+        if found.last:
+            check_json_ends(name, found)
+        files.append(ReadFile(path=path, name=name))
+    added = {"sample_size": str(sample), "maximum_sample_files": str(MANY_FILES)}
+    if len(files) > 1:
+        added["union_by_name"] = "true"
+    sql = _call(reader, selection, selection.paths, added)
+    return Plan(sql=sql, files=tuple(files), selection=selection)
+
+
+def _parquet(reader: FileReader, selection: Selection, con: duckdb.DuckDBPyConnection) -> Plan:
+    files = [ReadFile(path=path, name=shown(path, selection.root)) for path in selection.paths]
+    columns = []
+    for file in files:
+        with explaining([file]):
+            relation = con.sql(f"FROM read_parquet({literal(literal_glob(file.path))})")
+            columns.append((file.name, tuple(relation.columns)))
+    added = {}
+    if "union_by_name" not in reader.options and len(files) > 1:
+        _check_alike(columns)
+        added["union_by_name"] = "true"
+    sql = _call(reader, selection, selection.paths, added)
+    return Plan(sql=sql, files=tuple(files), selection=selection)
+
+
+def _check_alike(files: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """DuckDB leaves out columns that the first file lacks, and fills those others lack."""
+    (first, columns), *others = files
+    for name, theirs in others:
+        different = {c.lower() for c in columns} ^ {c.lower() for c in theirs}
+        if columns and theirs and different:
+            raise SourceRefused(
+                f"{name}: does not have the columns of {first} ({', '.join(sorted(different))})",
+                hint="read them with union_by_name = true to have NULL where a column is missing",
+            )
+
+
+def _check_one_delimiter(files: Sequence[CsvFile], options: Options) -> None:
+    stated = any(name in options for name in DELIMITER_OPTIONS)
+    for file in files:
+        if not stated and file.dialect.delimiter != files[0].dialect.delimiter:
+            raise SourceRefused(
+                f"{file.name}: is not separated like {files[0].name}",
+                hint="read them one by one, with UNION ALL BY NAME between",
+            )
+
+
+def _call(
+    reader: FileReader, selection: Selection, paths: Sequence[Path], added: dict[str, str]
+) -> str:
+    """Absolute paths under a folder like ``day=1`` would get a column ``day``: only where asked."""
+    if not any("=" in shown(path, selection.root) for path in paths):
+        added["hive_partitioning"] = "false"
+    files = ", ".join(literal(literal_glob(path)) for path in paths)
+    options = "".join(
+        f", {name} = {value}" for name, value in added.items() if name not in reader.options
+    )
+    alias = _alias(reader) if reader.bare else ""
+    return f"{reader.head}[{files}]{options}{reader.tail}{alias}"
+
+
+def _no_rows(reader: FileReader, columns: Sequence[str]) -> str:
+    """A NULL is comparable with everything, where text (DuckDB's type for no rows) is not."""
+    return f"(SELECT {', '.join(_nulls(columns))} WHERE false){_alias(reader)}"
+
+
+def _nulls(columns: Sequence[str]) -> Iterator[str]:
+    for number, column in enumerate(columns):
+        yield f"NULL AS {_quoted(column or f'column{number}')}"
+
+
+def _alias(reader: FileReader) -> str:
+    return f" AS {_quoted(reader.alias)}" if reader.alias else ""
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,147 @@
+"""Connections and transactions of the store, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from audience_sync.errors import LeaseLost, StoreFailed
+from audience_sync.pipeline.ports import Lease
+from audience_sync.store import schema
+
+LOCK_WAIT = 30
+"""Seconds to wait for another writer of a SQLite file."""
+
+
+class Database:
+    """The store's database. ``read`` and ``write`` are the only ways to a connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self._engine = _engine(url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite store."""
+        name = self.url.database
+        in_file = self.is_sqlite and name and name != ":memory:"
+        return Path(name) if in_file and name else None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A short read transaction.
+
+        Raises:
+            StoreFailed: the store cannot be reached or read.
+        """
+        with self._translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, lease: Lease | None = None) -> Iterator[Connection]:
+        """A write transaction, all or nothing.
+
+        Args:
+            lease: checked, and locked against takeover, before anything is written. ``None``
+                only for what no lease protects: leases themselves, and an operator's orders.
+
+        Raises:
+            LeaseLost: another holder took over; nothing was written.
+            StoreFailed: full, locked for too long, or not reachable; nothing was written.
+        """
+        with self._translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(writes=True)
+            with connection.begin():
+                if lease is not None:
+                    _check(connection, lease)
+                yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise StoreFailed(f"the store failed: {_plain(error)}", hint=_hint(error)) from None
+
+
+def _check(connection: Connection, lease: Lease) -> None:
+    epoch = getattr(lease, "epoch", None)
+    row = connection.execute(
+        schema.lease.select().where(schema.lease.c.name == lease.name).with_for_update()
+    ).one_or_none()
+    if row is None or row.epoch != epoch:
+        raise LeaseLost(f"another process took over {lease.name}; nothing more is written here")
+
+
+def _engine(url: str) -> Engine:
+    # hide_parameters: they hold user ids and e-mails, and would be in error texts.
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+    in_memory = parsed.database in (None, "", ":memory:")
+    options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False, "timeout": LOCK_WAIT},
+        **options,
+    )
+    event.listen(engine, "connect", _sqlite_settings)
+    event.listen(engine, "begin", _sqlite_begin)
+    return engine
+
+
+def _sqlite_settings(connection: sqlite3.Connection, _record: object) -> None:
+    # Python would open deferred transactions of its own, whose upgrade to a write fails at
+    # once and ignores busy_timeout; so it opens none and _sqlite_begin does.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"busy_timeout = {LOCK_WAIT * 1000}",
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _plain(error: Exception) -> str:
+    """The database's own sentence, without statement, parameters or row values."""
+    original = getattr(error, "orig", None) or error
+    primary = getattr(getattr(original, "diag", None), "message_primary", None)
+    if primary:
+        return str(primary)
+    if isinstance(original, sqlite3.Error):
+        return str(original)
+    return type(original).__name__
+
+
+def _hint(error: Exception) -> str | None:
+    text = str(getattr(error, "orig", error))
+    if "full" in text:
+        return "make room on the disk; the next run goes on where this one stopped"
+    if "locked" in text:
+        return "another process holds the store; the next run goes on"
+    if "unable to open" in text or "readonly" in text:
+        return "check the folder and the permissions of [store] url"
+    return None

@@ -1,0 +1,36 @@
+"""From the names people use to the rows that stand for them; rows are made at first use."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select
+
+from audience_sync.domain.audience import AudienceKey, Kind
+from audience_sync.errors import UsageError
+from audience_sync.store.schema import audience, destination
+
+
+def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind) -> int:
+    """The row of ``key``; it stays for ever, so that a key is never used again by another."""
+    found = connection.scalar(select(audience.c.id).where(audience.c.key == key))
+    if found is not None:
+        return int(found)
+    made = connection.execute(insert(audience).values(key=key, name=name, kind=str(kind)))
+    assert made.inserted_primary_key is not None
+    return int(made.inserted_primary_key[0])
+
+
+def known_audience_id(connection: Connection, key: AudienceKey) -> int:
+    """Raises UsageError for an audience that was never captured."""
+    found = connection.scalar(select(audience.c.id).where(audience.c.key == key))
+    if found is None:
+        raise UsageError(f"no snapshot of {key} yet")
+    return int(found)
+
+
+def destination_id(connection: Connection, name: str) -> int:
+    found = connection.scalar(select(destination.c.id).where(destination.c.name == name))
+    if found is not None:
+        return int(found)
+    made = connection.execute(insert(destination).values(name=name))
+    assert made.inserted_primary_key is not None
+    return int(made.inserted_primary_key[0])

@@ -1,0 +1,176 @@
+"""Leases: the right to capture an audience, or to deliver to a destination's lane (P7).
+
+A lease is a row with an epoch. Whoever takes it over raises the epoch, and every writing
+transaction of the former holder then fails. Times are the database's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection, func, literal_column, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
+from audience_sync.store.engine import Database
+from audience_sync.store.schema import lease as table
+
+DURATION = 60.0
+"""Seconds for which a lease holds without renewal."""
+RENEW_EVERY = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+def elapsed() -> float:
+    """Seconds that pass during suspend too, so that a woken process knows it slept."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class HeldLease:
+    """A ``pipeline.ports.Lease``."""
+
+    def __init__(self, name: str, epoch: int, until: float) -> None:
+        self.name = name
+        self.epoch = epoch
+        self.until = until
+
+    def remaining(self) -> float:
+        return self.until - elapsed()
+
+
+class Leases:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[HeldLease]:
+        """Hold ``name``, renewed by a thread until the context ends.
+
+        Raises:
+            LeaseTaken: a living process holds it.
+        """
+        lease = self.acquire(name)
+        stop = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(lease, stop), daemon=True)
+        keeper.start()
+        try:
+            yield lease
+        finally:
+            stop.set()
+            keeper.join()
+            self._release(lease)
+
+    def acquire(self, name: str) -> HeldLease:
+        before = elapsed()
+        with self._database.write() as connection:
+            _ensure_row(connection, name, self._database.is_sqlite)
+            row = connection.execute(
+                select(table.c.holder, table.c.epoch, table.c.expires_at, _now(connection))
+                .where(table.c.name == name)
+                .with_for_update()
+            ).one()
+            if row.expires_at > row[3] and not is_dead(row.holder):
+                raise LeaseTaken(f"another process is at work on {name}")
+            epoch = row.epoch + 1
+            connection.execute(
+                update(table)
+                .where(table.c.name == name)
+                .values(holder=me(), epoch=epoch, expires_at=_now(connection) + DURATION)
+            )
+        return HeldLease(name, epoch, before + DURATION)
+
+    def renew(self, lease: HeldLease) -> None:
+        """Raises LeaseLost when it was taken over."""
+        before = elapsed()
+        with self._database.write() as connection:
+            renewed = connection.execute(
+                _mine(lease).values(expires_at=_now(connection) + DURATION)
+            ).rowcount
+        if not renewed:
+            lease.until = before
+            raise LeaseLost(f"another process took over {lease.name}")
+        lease.until = before + DURATION
+
+    def _keep(self, lease: HeldLease, stop: threading.Event) -> None:
+        while not stop.wait(RENEW_EVERY):
+            try:
+                self.renew(lease)
+            except LeaseLost:
+                return
+            except StoreFailed as error:
+                log.warning("lease not renewed", lease=lease.name, error=str(error))
+
+    def _release(self, lease: HeldLease) -> None:
+        try:
+            with self._database.write() as connection:
+                connection.execute(_mine(lease).values(expires_at=0.0))
+        except StoreFailed as error:
+            log.warning("lease not released", lease=lease.name, error=str(error))
+
+
+def me() -> str:
+    """Host, boot, process and its start time: says on the same host whether a holder lives."""
+    return "|".join((socket.gethostname(), _boot(), str(os.getpid()), _started(os.getpid())))
+
+
+def is_dead(holder: str) -> bool:
+    """Whether ``holder`` is known to be gone; ``False`` for another host, which we cannot see."""
+    host, boot, pid, started = (*holder.split("|"), "", "", "")[:4]
+    if host != socket.gethostname() or boot.partition("/")[2] != _boot().partition("/")[2]:
+        return False
+    return boot != _boot() or _started(int(pid)) != started
+
+
+def _boot() -> str:
+    """Boot, and the namespace in which process numbers count (containers may share a host)."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return "/"
+
+
+def _started(pid: int) -> str:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return _alive_elsewhere(pid)
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _alive_elsewhere(pid: int) -> str:
+    """Without /proc (macOS): whether the process lives at all."""
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        pass
+    return "alive"
+
+
+def _mine(lease: HeldLease):  # type: ignore[no-untyped-def]  # Update's type is not public
+    return update(table).where(table.c.name == lease.name, table.c.epoch == lease.epoch)
+
+
+def _ensure_row(connection: Connection, name: str, is_sqlite: bool) -> None:
+    insert = sqlite.insert if is_sqlite else postgresql.insert
+    free = {"name": name, "holder": "", "epoch": 0, "expires_at": 0.0}
+    connection.execute(insert(table).values(free).on_conflict_do_nothing())
+
+
+def _now(connection: Connection):  # type: ignore[no-untyped-def]  # a float SQL expression
+    if connection.dialect.name == "sqlite":
+        return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
+    return func.extract("epoch", func.clock_timestamp())

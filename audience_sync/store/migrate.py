@@ -1,0 +1,89 @@
+"""Bring the store to this version's schema, or say why that cannot be done (P22)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from audience_sync.errors import StoreFailed, StoreTooNew
+from audience_sync.store.engine import Database
+
+HEAD = "0001"
+"""The newest migration; kept here so that a plain start need not import Alembic."""
+
+MIGRATION_LOCK = 7_326_115_408
+"""Key of the PostgreSQL advisory lock; any number that nobody else uses."""
+
+
+def version(database: Database) -> str | None:
+    """The schema version of the store; ``None`` when there is no store yet."""
+    path = database.path
+    if path is not None and not path.exists():
+        return None
+    with database.read() as connection:
+        return _version(connection)
+
+
+def check_readable(found: str | None) -> None:
+    """Raises StoreTooNew, or StoreFailed for a store that must be upgraded first."""
+    if found is None or found == HEAD:
+        return
+    if found > HEAD:
+        raise StoreTooNew(
+            f"the store has schema {found}, this version knows {HEAD}",
+            hint="a newer audience-sync wrote it: upgrade this one",
+        )
+    raise StoreFailed(
+        f"the store has schema {found}, this version needs {HEAD}",
+        hint="audience-sync db upgrade",
+    )
+
+
+def upgrade(database: Database) -> bool:
+    """Make or migrate the store in one transaction; whether anything was done.
+
+    Raises:
+        StoreTooNew: a newer version wrote it.
+    """
+    found = version(database)
+    if found == HEAD:
+        return False
+    if found is not None and found > HEAD:
+        check_readable(found)
+    with database.write() as connection:
+        _wait_for_other_migrations(connection)
+        if _version(connection) == HEAD:
+            return False
+        _run(connection)
+    return True
+
+
+def _run(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts()))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def scripts() -> Path:
+    """The migrations: inside an installed wheel, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _wait_for_other_migrations(connection: Connection) -> None:
+    # SQLite's BEGIN IMMEDIATE lets one writer in already.
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))

