@@ -26,7 +26,7 @@ from audience_sync.store import migrate, schema
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database
 from audience_sync.store.installation import Installation, installation_of
-from audience_sync.store.leases import Leases, elapsed
+from audience_sync.store.leases import Leases
 from audience_sync.store.snapshots import Snapshots
 from audience_sync.store.spans import Spans
 

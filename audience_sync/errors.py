@@ -90,7 +90,9 @@ class RetryLater(AudienceSyncError):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, after: float | None = None, slow_down: bool = False) -> None:
+    def __init__(
+        self, message: str, *, after: float | None = None, slow_down: bool = False
+    ) -> None:
         super().__init__(message)
         self.after = after
         self.slow_down = slow_down

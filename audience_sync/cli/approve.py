@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--reason", help="Kept in the audience's history.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def approve(
-    context: click.Context, plan: str, discard: bool, reason: str | None, yes: bool
-) -> int:
+def approve(context: click.Context, plan: str, discard: bool, reason: str | None, yes: bool) -> int:
     """Let exactly the held PLAN go. `status` and `sync` show its id."""
     with opened(context, writes=True) as app:
         held = _only([s for s in app.snapshots.held() if s.plan_id.startswith(plan)], plan)

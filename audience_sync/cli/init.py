@@ -28,7 +28,9 @@ def init(context: click.Context, example: bool, force: bool) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, path)
         click.echo(f"wrote {path}")
-    click.echo("next: audience-sync check" if example else "next: edit it, then audience-sync check")
+    click.echo(
+        "next: audience-sync check" if example else "next: edit it, then audience-sync check"
+    )
     return 0
 
 

@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import rich_click as click
@@ -30,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("audience-sync"), "--version", prog_name="audience-sync")
+@click.version_option(None, "--version", package_name="audience-sync")
 @click.option(
     "--config",
     "files",

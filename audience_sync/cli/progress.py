@@ -7,8 +7,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from audience_sync.cli.render import duration
 
 if TYPE_CHECKING:
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 
 EVERY = 60.0
 """Seconds between log lines of one span."""
-
-log = structlog.get_logger(__name__)
 
 
 class Progress:
@@ -60,7 +56,9 @@ class Progress:
             return
         self._logged[span.id] = now
         rate = (books.handled - before) / max(now - began, 0.001)
-        log.info(
+        import structlog
+
+        structlog.get_logger(__name__).info(
             "delivering",
             audience=span.audience,
             destination=span.destination,

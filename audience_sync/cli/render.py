@@ -46,7 +46,9 @@ def left(text: str, width: int = WIDTH) -> str:
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns aligned, two spaces between; the first to the left, numbers as they come."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def to_json(value: Any) -> str:

@@ -122,9 +122,7 @@ class _Status:
         lines = []
         for audience in shown:
             if held := audience["held"]:
-                lines.append(
-                    f"! {audience['key']} held   {held['limit']}   approve {held['id']}"
-                )
+                lines.append(f"! {audience['key']} held   {held['limit']}   approve {held['id']}")
             if audience["error"]:
                 lines.append(f"! {audience['key']} failed   {audience['error']}")
             lines += [
@@ -138,7 +136,9 @@ class _Status:
             "nothing lost"
             for name, pause in self._paused()
         ]
-        lines += [f"! {key} is no longer configured; nothing is told about it" for key in self.gone()]
+        lines += [
+            f"! {key} is no longer configured; nothing is told about it" for key in self.gone()
+        ]
         return lines
 
     def _paused(self) -> list[tuple[str, Pause]]:

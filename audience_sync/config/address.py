@@ -117,7 +117,7 @@ def _check_sqlite(url: Address) -> None:
 def _check_postgresql(url: Address) -> None:
     if "@" in url.path:
         raise ValueError(f"cannot be taken apart; {ENCODE}")
-    if any(is_placeholder(part) for part in (url.user, url.password, url.host)):
+    if any(is_placeholder(part) for part in (url.user, url.password, url.host.strip("[]"))):
         raise ValueError("holds a placeholder")
 
 
@@ -151,7 +151,7 @@ def endpoint(text: str) -> str:
     url = parse(text)
     if url.scheme not in ("http", "https"):
         raise ValueError("must start with https://")
-    if not url.host or is_placeholder(url.host):
+    if not url.host or is_placeholder(url.host.strip("[]")):
         raise ValueError("names no host")
     if url.user or url.password:
         raise ValueError("holds a user or password; the write key is the credential")

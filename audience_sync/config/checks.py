@@ -100,13 +100,13 @@ def _check_keys(draft: Draft, findings: Findings) -> None:
 
 def _keyed(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:
     """Where the trait key of each audience comes from, the audience's name, and the key."""
+    names = dict(_named(draft))
     for path, audience in draft.audiences():
-        name, key = audience.get("name"), audience.get("key")
+        name, key = names.get((*path, "name"), ""), audience.get("key")
         if isinstance(key, str) and not draft.fails((*path, "key")):
-            yield (*path, "key"), name if isinstance(name, str) else "", key
-    for path, name in _named(draft):
-        if draft.value((*path[:-1], "key")) is None and len(name) <= LONGEST_NAME:
-            yield path, name, trait_key(name)
+            yield (*path, "key"), name, key
+        elif name and key is None and len(name) <= LONGEST_NAME:
+            yield (*path, "name"), name, trait_key(name)
 
 
 def _check_references(draft: Draft, findings: Findings, kind: str) -> None:

@@ -129,8 +129,6 @@ def _limit(kind: str, context: Mapping[str, Any]) -> str:
         return f"must be at most {context['le']}"
     if kind == "too_short":
         return "names none; at least one is needed"
-    if kind == "too_long":
-        return f"names {context['actual_length']}; at most {context['max_length']} can be used"
     return "cannot be used"
 
 

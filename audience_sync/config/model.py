@@ -103,7 +103,7 @@ class SegmentDestination(Table):
     endpoint: Endpoint = Field(
         default="https://api.segment.io/v1", description="EU: https://events.eu1.segmentapis.com/v1"
     )
-    calls: list[Literal["identify"]] = Field(default=["identify"], min_length=1, max_length=1)
+    calls: list[Literal["identify"]] = Field(default=["identify"], min_length=1)
     integrations: dict[str, Integration] = Field(
         default={}, description="Which destinations get a call."
     )

@@ -12,7 +12,7 @@ KeyPath = tuple[str | int, ...]
 """``("audiences", 0, "every")`` is ``audiences[0].every``."""
 
 BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
-LONGEST_SHOWN = 60
+LONGEST_SHOWN = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -134,10 +134,9 @@ class Transport:
 
     def _connect_later(self) -> httpx.Client:
         """A client; it connects with its first request, through the environment's proxy."""
-        whole = self._deadline
-        timeout = httpx.Timeout(
-            connect=min(CONNECT, whole), write=min(WRITE, whole), read=min(READ, whole), pool=whole
-        )
+        # The watch has nothing to shut down before there is a connection.
+        connect = min(CONNECT, self._deadline)
+        timeout = httpx.Timeout(connect=connect, write=WRITE, read=READ, pool=connect)
         try:
             return httpx.Client(
                 headers=self._headers,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 RATE = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?)\s*/\s*(s|sec|second|min|minute|h|hour)\s*\Z")
 SECONDS = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+SAVED_UP = 1.0
+"""Seconds of silence whose share may be sent at once."""
 
 
 class Lane(StrEnum):
@@ -42,36 +46,35 @@ def share(lane: Lane, *, reserve: float, initial_open: bool) -> float:
 
 @dataclass(slots=True)
 class Pace:
-    """A token bucket of one second's worth that halves on 429 and climbs back.
+    """One second's worth at once, then piece by piece; halves on 429 and climbs back.
 
-    Times are seconds of any one monotonic clock.
+    Every piece gets a stretch of time of its own, as long as the rate was when it asked. So
+    pieces that wait while the rate changes never meet with those that ask afterwards. Times are
+    seconds of any one monotonic clock.
     """
 
     rate: float
-    tokens: float = field(init=False)
     current: float = field(init=False)
-    at: float | None = field(init=False, default=None)
+    free_at: float = field(init=False, default=-math.inf)
+    asked_at: float = field(init=False, default=-math.inf)
 
     def __post_init__(self) -> None:
         self.current = self.rate
-        self.tokens = self.rate
 
     def wait(self, amount: int, now: float) -> float:
         """Take ``amount`` pieces; seconds to wait before they may go.
 
-        More than one second's worth may go at once when the bucket is full: the debt is
-        waited for by whoever comes next, so a batch larger than the rate still travels.
+        More than one second's worth may go at once: the next one waits for the rest, so a
+        batch larger than the rate still travels.
         """
-        if self.at is not None:
-            self.tokens = min(self.current, self.tokens + (now - self.at) * self.current)
-        self.at = now
-        delay = max(0.0, -self.tokens / self.current) if self.tokens < 0 else 0.0
-        self.tokens -= amount
-        return delay
+        start = max(self.free_at, now - SAVED_UP)
+        self.free_at = start + amount / self.current
+        self.asked_at = now
+        return max(0.0, start - now)
 
     def slow_down(self) -> None:
         self.current = max(self.current / 2, self.rate / 64)
-        self.tokens = min(self.tokens, 0.0)
+        self.free_at = max(self.free_at, self.asked_at)
 
     def climb(self) -> None:
         """A success: five per cent of the configured rate back, never above it."""

@@ -219,7 +219,9 @@ def _accepted(session: _Session, carried: Sequence[Carried], columns: Columns) -
         f"{casts.replace('CAST', 'TRY_CAST')} FROM incoming "
         f"WHERE refusal = 0 OR refusal >= {USABLE_FROM}"
     )
-    session.run(f"CREATE TEMP VIEW accepted AS SELECT user_id{casts} FROM incoming WHERE refusal = 0")
+    session.run(
+        f"CREATE TEMP VIEW accepted AS SELECT user_id{casts} FROM incoming WHERE refusal = 0"
+    )
 
 
 def _count(
@@ -244,9 +246,7 @@ def _count(
     members = before + entered - exited
     if found != users or accepted + kept != members:
         return None
-    return Counts(
-        previous=before, entered=entered, exited=exited, updated=updated, members=members
-    )
+    return Counts(previous=before, entered=entered, exited=exited, updated=updated, members=members)
 
 
 @contextmanager

@@ -41,4 +41,6 @@ def refusal(carried: list[Carried]) -> str:
 def reason(code: int, carried: list[Carried]) -> str:
     if code < USABLE_FROM:
         return UNUSABLE_IDS[code - 1][0]
-    return f"{carried[code - USABLE_FROM].name} is not a number that can travel (NaN, Inf, too large)"
+    return (
+        f"{carried[code - USABLE_FROM].name} is not a number that can travel (NaN, Inf, too large)"
+    )

@@ -100,9 +100,7 @@ class Captures:
 
     def due(self, configured: Configured, now: datetime) -> bool:
         key = configured.audience.key
-        return is_due(
-            now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key)
-        )
+        return is_due(now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key))
 
     def capture(
         self,
@@ -234,9 +232,7 @@ class Deliveries:
         except LeaseTaken:
             return []
 
-    def _has_work(
-        self, name: str, lane: Lane, wanted: Mapping[AudienceKey, Subscription]
-    ) -> bool:
+    def _has_work(self, name: str, lane: Lane, wanted: Mapping[AudienceKey, Subscription]) -> bool:
         """Asked before the lease is taken, so that an idle run writes nothing."""
         initial = lane is Lane.INITIAL
         return any(span.audience in wanted for span in self.spans.unfinished(name, lane)) or any(

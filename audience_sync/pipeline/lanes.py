@@ -88,9 +88,7 @@ class LaneRun:
             lane = Lane.INITIAL if waiting.told_seq is None else Lane.INCREMENTAL
             if lane is self.lane:
                 how = self.subscriptions[waiting.audience]
-                self.spans.open(
-                    waiting, name, tell=how.tell, limits=how.limits, lease=self.lease
-                )
+                self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
 
     def _walk(self, *, probing: bool) -> Walk:
         initial_open = any(

@@ -290,4 +290,3 @@ class Destination(Protocol):
         """Turn a change into a call, or say why the destination would refuse it."""
 
     def sender(self) -> Sender: ...
-

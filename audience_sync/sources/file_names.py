@@ -43,7 +43,7 @@ class Selection:
     def _signatures_now(self) -> Iterator[tuple[Path, Signature]]:
         try:
             yield from _signatures(self.root, self.names)
-        except OSError:
+        except (OSError, SourceRefused):
             return
 
 
@@ -91,6 +91,8 @@ def _check_inside(name: str) -> None:
 def _signatures(root: Path, names: Iterable[str]) -> Iterator[tuple[Path, Signature]]:
     paths = dict.fromkeys(path for name in names for path in _matching(root, name))
     for path in paths:
+        if _mode(path, follow=True) is None:
+            raise SourceRefused(f"{shown(path, root)}: is a link to nothing")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise SourceRefused(f"{shown(path, root)}: is not a file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -54,56 +54,57 @@ def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, samp
         SourceRefused: a file is missing, cut, or not of the form the query states.
     """
     check_lossless(reader.options)
-    with explaining([ReadFile(path=root / name, name=name) for name in reader.names]):
+    with explaining(()):
         selection = select(root, reader.names)
+    files = [
+        ReadFile(path=path, name=shown(path, root), format=reader.format)
+        for path in selection.paths
+    ]
     if reader.format is Format.CSV:
-        return _csv(reader, selection, sample)
+        return _csv(reader, selection, files, sample)
     if reader.format is Format.JSON:
-        return _json(reader, selection, sample)
-    return _parquet(reader, selection, con)
+        return _json(reader, selection, files, sample)
+    return _parquet(reader, selection, files, con)
 
 
-def _csv(reader: FileReader, selection: Selection, sample: int) -> Plan:
+def _csv(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sample: int) -> Plan:
     options = reader.options
     check_options(options)
-    found = [_whole_csv(path, selection.root, options) for path in selection.paths]
-    names_differ = "union_by_name" in options or any(name in options for name in NAMING_OPTIONS)
-    if not names_differ:
+    found = [_whole_csv(file, options) for file in files]
+    seen = tuple(replace(file, csv=csv) for file, csv in zip(files, found, strict=True))
+    named = any(name in options for name in NAMING_OPTIONS)
+    alike = not named and "union_by_name" not in options
+    if alike:
         _check_alike([(file.name, file.columns) for file in found])
     _check_one_delimiter(found, options)
-    files = tuple(ReadFile(path=file.path, name=file.name, csv=file) for file in found)
-    if all(file.empty for file in found) and not any(name in options for name in NAMING_OPTIONS):
-        return Plan(sql=_no_rows(reader, found[0].columns), files=files, selection=selection)
-    filled = [file for file in found if names_differ or not file.empty]
+    if all(file.empty for file in found) and not named:
+        return Plan(sql=_no_rows(reader, found[0].columns), files=seen, selection=selection)
+    paths = [file.path for file in found if not (alike and file.empty)]
     added = dict(unsaid(found[0].dialect, options)) | {"sample_size": str(sample)}
-    if not names_differ and len(filled) > 1:
+    if alike and len(paths) > 1:
         added["union_by_name"] = "true"
-    sql = _call(reader, selection, [file.path for file in filled], added)
-    return Plan(sql=sql, files=files, selection=selection)
+    return Plan(sql=_call(reader, selection, paths, added), files=seen, selection=selection)
 
 
-def _whole_csv(path: Path, root: Path, options: Options) -> CsvFile:
-    name = shown(path, root)
-    with explaining([ReadFile(path=path, name=name)]):
-        file = look_at(path, name, options)
-        check_lines_end(name, edges(path, file.dialect.packed), encoding=file.dialect.encoding)
-    return file
+def _whole_csv(file: ReadFile, options: Options) -> CsvFile:
+    with explaining([file]):
+        found = look_at(file.path, file.name, options)
+        ends = edges(file.path, found.dialect.packed)
+    check_lines_end(file.name, ends, encoding=found.dialect.encoding)
+    return found
 
 
-def _json(reader: FileReader, selection: Selection, sample: int) -> Plan:
-    files = []
-    for path in selection.paths:
-        name = shown(path, selection.root)
-        with explaining([ReadFile(path=path, name=name)]):
-            found = edges(path, compression(path, reader.options.get("compression")))
+def _json(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sample: int) -> Plan:
+    for file in files:
+        with explaining([file]):
+            found = edges(file.path, compression(file.path, reader.options.get("compression")))
         if "columns" not in reader.options and is_empty_json(found):
             raise SourceRefused(
-                f"{name}: there is no value in it, so its columns are not known",
-                hint=f"state them: read_json('{name}', columns = {{'user_id': 'VARCHAR'}})",
+                f"{file.name}: there is no value in it, so its columns are not known",
+                hint=f"state them: read_json('{file.name}', columns = {{'user_id': 'VARCHAR'}})",
             )
         if found.last:
-            check_json_ends(name, found)
-        files.append(ReadFile(path=path, name=name))
+            check_json_ends(file.name, found)
     added = {"sample_size": str(sample), "maximum_sample_files": str(MANY_FILES)}
     if len(files) > 1:
         added["union_by_name"] = "true"
@@ -111,8 +112,12 @@ def _json(reader: FileReader, selection: Selection, sample: int) -> Plan:
     return Plan(sql=sql, files=tuple(files), selection=selection)
 
 
-def _parquet(reader: FileReader, selection: Selection, con: duckdb.DuckDBPyConnection) -> Plan:
-    files = [ReadFile(path=path, name=shown(path, selection.root)) for path in selection.paths]
+def _parquet(
+    reader: FileReader,
+    selection: Selection,
+    files: Sequence[ReadFile],
+    con: duckdb.DuckDBPyConnection,
+) -> Plan:
     columns = []
     for file in files:
         with explaining([file]):

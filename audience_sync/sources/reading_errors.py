@@ -20,14 +20,16 @@ import pyarrow as pa
 from audience_sync.errors import SourceFailed, SourceRefused
 from audience_sync.sources.csv_dialect import LONGEST_LINE, CsvFile, not_text
 from audience_sync.sources.csv_faults import first_fault, open_quote, ragged
+from audience_sync.sources.file_format import Format
 from audience_sync.sources.file_names import Selection
 
 READING_ERRORS = (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError)
 
 ABOUT_THE_QUERY = ("Binder Error", "Parser Error", "Catalog Error", "Syntax Error")
 ABOUT_A_VALUE = ("Conversion Error", "Out of Range Error", "Invalid Input Error", "Mismatch Type")
-BROKEN_PACKAGE = ("GZIP", "compressed stream", "ZSTD Decompression")
-BROKEN_PARQUET = ("Parquet", "magic bytes", "TProtocol", "Snappy", "ZSTD", "Thrift")
+BROKEN_PACKAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+BROKEN_PACKAGE_WORDS = ("GZIP", "ZSTD", "compressed stream")
+BROKEN_PARQUET_WORDS = ("Parquet", "magic bytes", "TProtocol", "Thrift", "Snappy", "ZSTD", "GZIP")
 CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 CSV_COLUMNS = re.compile(r"^Expected Number of Columns: (\d+) Found: (\d+)", re.MULTILINE)
 CSV_TYPE = re.compile(r"^Column (.*?) is being converted as type ([A-Z]\w*)", re.MULTILINE)
@@ -47,6 +49,7 @@ class ReadFile:
 
     path: Path
     name: str
+    format: Format
     csv: CsvFile | None = None
 
 
@@ -68,13 +71,11 @@ def explaining(files: Sequence[ReadFile], selections: Sequence[Selection] = ()) 
 def explained(error: Exception, files: Sequence[ReadFile]) -> SourceFailed:
     """What to raise for ``error``, one of ``READING_ERRORS``."""
     text = str(error)
-    file = _file_of(error, text, files)
+    file = _file_of(text, files)
     name = file.name if file else "query"
     if isinstance(error, OSError) and error.errno is not None:
-        return _of_the_system(error, name)
-    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile) or _has(text, BROKEN_PACKAGE):
-        return SourceRefused(f"{name}: the packed file is damaged or cut", hint="write it again")
-    found = _of_the_engine(text) or _of_the_data(text, name, file)
+        return _of_the_system(error, files)
+    found = _of_the_engine(text) or _of_the_file(error, file) or _of_the_data(text, name)
     return found or SourceFailed(f"{name}: DuckDB did not finish the read ({type(error).__name__})")
 
 
@@ -89,13 +90,24 @@ def _of_the_engine(text: str) -> SourceFailed | None:
     return None
 
 
-def _of_the_data(text: str, name: str, file: ReadFile | None) -> SourceRefused | None:
-    if file and file.csv and _has(text, ("CSV", "sniff")):
+def _of_the_file(error: Exception, file: ReadFile | None) -> SourceRefused | None:
+    text = str(error)
+    if file is None:
+        return None
+    if file.csv and _has(text, ("CSV", "sniff")):
         return _of_csv(text, file.csv)
+    if file.format is Format.PARQUET and _has(text, BROKEN_PARQUET_WORDS):
+        return SourceRefused(f"{file.name}: not a whole Parquet file", hint="write it again")
+    if isinstance(error, BROKEN_PACKAGE) or _has(text, BROKEN_PACKAGE_WORDS):
+        return SourceRefused(
+            f"{file.name}: the packed file is damaged or cut", hint="write it again"
+        )
+    return None
+
+
+def _of_the_data(text: str, name: str) -> SourceRefused | None:
     if place := JSON_PLACE.search(text):
         return _of_json(text, name, place)
-    if _has(text, BROKEN_PARQUET):
-        return SourceRefused(f"{name}: not a whole Parquet file", hint="write it again")
     return _of_a_value(text) if text.startswith(ABOUT_A_VALUE) else None
 
 
@@ -103,16 +115,17 @@ def _has(text: str, words: Sequence[str]) -> bool:
     return any(word in text for word in words)
 
 
-def _file_of(error: Exception, text: str, files: Sequence[ReadFile]) -> ReadFile | None:
+def _file_of(text: str, files: Sequence[ReadFile]) -> ReadFile | None:
     """The only file, or the one with the longest path that is mentioned."""
     if len(files) == 1:
         return files[0]
-    where = f"{text}\n{getattr(error, 'filename', '')}"
-    named = [file for file in files if str(file.path) in where]
+    named = [file for file in files if str(file.path) in text]
     return max(named, key=lambda file: len(str(file.path)), default=None)
 
 
-def _of_the_system(error: OSError, name: str) -> SourceFailed:
+def _of_the_system(error: OSError, files: Sequence[ReadFile]) -> SourceFailed:
+    names = {str(file.path): file.name for file in files}
+    name = names.get(str(error.filename), error.filename) or ", ".join(names.values())
     if isinstance(error, PermissionError):
         return SourceRefused(
             f"{name}: may not be read (permission denied)",

@@ -40,9 +40,7 @@ def decode(payload: bytes) -> pa.RecordBatch:
         ) from None
 
 
-def write(
-    database: Database, snapshot_id: int, part: str, batches: Batches, lease: Lease
-) -> None:
+def write(database: Database, snapshot_id: int, part: str, batches: Batches, lease: Lease) -> None:
     """Append all batches as chunks of a snapshot that nobody sees yet.
 
     Raises:

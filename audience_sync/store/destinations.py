@@ -44,9 +44,7 @@ class Destinations:
     def _set(self, name: str, values: dict[str, Any], lease: Lease) -> None:
         with self._database.write(lease) as connection:
             row_id = destination_id(connection, name)
-            connection.execute(
-                update(destination).where(destination.c.id == row_id).values(values)
-            )
+            connection.execute(update(destination).where(destination.c.id == row_id).values(values))
 
     def start_run(self, name: str, lane: Lane, lease: Lease) -> int:
         """Record that a delivery run began; runs that never ended were killed."""

@@ -49,7 +49,9 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
     if not bases:
         return 0
     walked = [s.to_seq for s in open_spans if s.from_seq == 0]
-    kept_bases = {max(bases)} | {max((b for b in bases if b <= to), default=min(bases)) for to in walked}
+    kept_bases = {max(bases)} | {
+        max((b for b in bases if b <= to), default=min(bases)) for to in walked
+    }
     recent = [row.seq for row in rows if row.captured_at >= keep_since]
     pins = [max(bases), *told_seqs, *(s.from_seq or s.to_seq for s in open_spans), *recent[:1]]
     pins += kept_bases

@@ -92,7 +92,8 @@ class Snapshots:
             recent, seen.c.approved_at.is_(None)
         )
         start = select(seen.c.members).where(~recent).order_by(seen.c.seq.desc()).limit(1)
-        first = select(seen.c.members).order_by(seen.c.seq).limit(1)
+        # An audience that is younger than a day is measured by what it began with.
+        first = select(seen.c.members).where(seen.c.members > 0).order_by(seen.c.seq).limit(1)
         with self._database.read() as connection:
             exits = int(connection.scalar(unapproved) or 0)
             members = connection.scalar(start)
@@ -133,9 +134,7 @@ class Snapshots:
         with self._database.write(lease) as connection:
             row = connection.execute(select(snapshot).where(snapshot.c.id == staged)).one()
             state = "held" if row.held_for else "current"
-            connection.execute(
-                update(snapshot).where(snapshot.c.id == staged).values(state=state)
-            )
+            connection.execute(update(snapshot).where(snapshot.c.id == staged).values(state=state))
             self._record(connection, row, state, started_at)
             if state == "current":
                 _discard_held(connection, row.audience_id, keep=0)
@@ -313,9 +312,7 @@ def _run_counts(values: Any) -> dict[str, Any]:
 
 
 def _discard_held(connection: Connection, owner: int, *, keep: int) -> None:
-    held = select(snapshot.c.id).where(
-        snapshot.c.audience_id == owner, snapshot.c.state == "held"
-    )
+    held = select(snapshot.c.id).where(snapshot.c.audience_id == owner, snapshot.c.state == "held")
     ids = connection.scalars(held.order_by(snapshot.c.id.desc()).offset(keep)).all()
     _discard(connection, ids)
 
@@ -323,6 +320,4 @@ def _discard_held(connection: Connection, owner: int, *, keep: int) -> None:
 def _discard(connection: Connection, ids: Sequence[int]) -> None:
     if ids:
         connection.execute(delete(chunk).where(chunk.c.snapshot_id.in_(ids)))
-        connection.execute(
-            update(snapshot).where(snapshot.c.id.in_(ids)).values(state="discarded")
-        )
+        connection.execute(update(snapshot).where(snapshot.c.id.in_(ids)).values(state="discarded"))

@@ -132,7 +132,9 @@ class Spans:
             rows = connection.execute(_current(key).order_by(snapshot.c.seq)).all()
         if from_seq:
             return compose_sets(
-                self._set(row, chunks.CHANGES, after) for row in rows if from_seq < row.seq <= to_seq
+                self._set(row, chunks.CHANGES, after)
+                for row in rows
+                if from_seq < row.seq <= to_seq
             )
         base = _nearest_base(rows, to_seq)
         sets = [self._set(base, chunks.BASE, after)]

@@ -109,9 +109,7 @@ def _deliveries() -> None:
         *_required(Time, "opened_at"),
         sa.Column("ended_at", Time),
     )
-    op.create_index(
-        "span_number", "span", ["audience_id", "destination_id", "number"], unique=True
-    )
+    op.create_index("span_number", "span", ["audience_id", "destination_id", "number"], unique=True)
     _unique_where(
         "span_open", "span", ["audience_id", "destination_id"], "state IN ('open', 'held')"
     )

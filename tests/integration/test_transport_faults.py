@@ -357,7 +357,7 @@ def test_a_server_that_does_not_read() -> None:
     with conversation(lambda peer: time.sleep(DEADLINE * 2)) as (url, _):
         transport = api_transport()
         started = time.monotonic()
-        with pytest.raises(RetryLater, match=r"in time|no complete answer"):
+        with pytest.raises(RetryLater, match="no complete answer"):
             transport.post(url, os.urandom(30_000_000), {})
         assert time.monotonic() - started < LATE
         transport.close()
@@ -457,7 +457,7 @@ def test_the_deadline_holds_in_a_handshake_that_drips() -> None:
     with conversation(drip) as (url, _):
         error = failure(url.replace("http:", "https:"))
     assert type(error) is RetryLater
-    assert "no complete answer" in str(error)
+    assert "no complete answer" in str(error) or "did not answer in time" in str(error)
 
 
 def test_tls_with_a_server_that_has_none(api: Served) -> None:

@@ -257,7 +257,7 @@ def test_a_broken_file_hides_no_problem_of_another_and_invents_none(tmp_path: Pa
         ('["b.toml"]', ':1: include[0]: file "b.toml" does not exist'),
         ('[\n"*.toml",\n3]', ":3: include[1]: expected a path or a pattern"),
         ('["${NOPE}"]', ":1: include[0]: environment variable NOPE is not set"),
-        ('["."]', "/.: is a directory"),
+        ('["."]', ": is a directory (name a file)"),
     ],
 )
 def test_a_bad_include(tmp_path: Path, include: str, expected: str) -> None:

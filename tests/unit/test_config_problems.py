@@ -128,7 +128,11 @@ VALUES = [
     ("[destinations.calls]", '[destinations."a b"]', '6: destinations."a b": a name has at most'),
     ('path = "calls.ndjson"', "", "6: destinations.calls.path: is missing"),
     ('path = "calls.ndjson"', 'path = ""', "8: destinations.calls.path: is empty"),
-    ('path = "calls.ndjson"', 'path = "a\\u0000"', "8: destinations.calls.path: is not a usable pa"),
+    (
+        'path = "calls.ndjson"',
+        'path = "a\\u0000"',
+        "8: destinations.calls.path: is not a usable pa",
+    ),
     ('root = "data"', "root = 1.5", "5: sources.shop.root: expected a string, found a float"),
     ('root = "data"', "", "3: sources.shop.root: is missing"),
     # types
@@ -147,10 +151,14 @@ VALUES = [
     ('"Winback"', '"Email"', '13: audiences[0].name: "email" is reserved: '),
     ('"Winback"', '"x"\nkey = ""', '14: audiences[0].key: "" yields no trait key'),
     ('"Winback"', '"x"\nkey = "A"', '14: audiences[0].key: "A" must start with a letter'),
-    ('"Winback"', '"2026 VIPs"', '13: audiences[0].name: "2026_vi_ps" must start with a letter'),
+    ('"Winback"', '"2026 VIPs"', '13: audiences[0].name: "2026_vips" must start with a letter'),
     # what an audience names
     ('"shop"', '"shp"', '14: audiences[0].source: unknown source "shp" (did you mean "shop"?)'),
-    ('"shop"', '"warehouse"', '14: audiences[0].source: unknown source "warehouse" (known: "shop")'),
+    (
+        '"shop"',
+        '"warehouse"',
+        '14: audiences[0].source: unknown source "warehouse" (known: "shop")',
+    ),
     (
         '["calls", "segment"]',
         '["segmnt"]',
@@ -164,83 +172,226 @@ VALUES = [
     ('query = "SELECT 1"', 'query = " \\n"', "15: audiences[0].query: the query is empty"),
     ('query = "SELECT 1"', 'query = "a\\u0000"', "15: audiences[0].query: holds a NUL character"),
     ('query = "SELECT 1"', 'query = ["x"]', "15: audiences[0].query: expected a string, found an"),
-    ('query = "SELECT 1"', 'query = "1"\nquery_file = "q"', "16: audiences[0].query_file: there is"),
+    (
+        'query = "SELECT 1"',
+        'query = "1"\nquery_file = "q"',
+        "16: audiences[0].query_file: there is",
+    ),
     ('query = "SELECT 1"', 'query_file = "q.sql"', "15: audiences[0].query_file: "),
     ('query = "SELECT 1"', 'query_file = ""', "15: audiences[0].query_file: is empty"),
     # tell, guard, cadence
     ('"Winback"', '"x"\ntell = []', "14: audiences[0].tell: names none; at least one is needed"),
     ('"Winback"', '"x"\ntell = ["left"]', '14: audiences[0].tell[0]: "left" is not accepted (acc'),
-    ('"Winback"', '"x"\ntell = ["exited", "exited"]', '14: audiences[0].tell[1]: "exited" is named'),
+    (
+        '"Winback"',
+        '"x"\ntell = ["exited", "exited"]',
+        '14: audiences[0].tell[1]: "exited" is named',
+    ),
     ('"Winback"', '"x"\nmax_exits = "9%"', "14: audiences[0].max_exits: unknown key (write guard"),
-    ('"Winback"', '"x"\nguard.max_exit = "9%"', "14: audiences[0].guard.max_exit: unknown key (did"),
+    (
+        '"Winback"',
+        '"x"\nguard.max_exit = "9%"',
+        "14: audiences[0].guard.max_exit: unknown key (did",
+    ),
     ('"Winback"', '"x"\nevery = "5"', "14: audiences[0].every: write a number and a unit"),
     ('"Winback"', '"x"\nevery = 5', "14: audiences[0].every: expected a string, found an integer"),
     ('"Winback"', '"x"\nevery = "* * *"', "14: audiences[0].every: a cron line has five fields"),
-    ("[store]", 'schedule.every = "0h"\n[store]', '1: schedule.every: must be above zero (found "0h"'),
+    (
+        "[store]",
+        'schedule.every = "0h"\n[store]',
+        '1: schedule.every: must be above zero (found "0h"',
+    ),
     ("[store]", 'schedule.every = "-3h"\n[store]', "1: schedule.every: write a number and a unit"),
-    ("[store]", 'schedule.every = "99999w"\n[store]', "1: schedule.every: must be at most ten years"),
-    ("[store]", 'schedule.every = "3h..2h"\n[store]', "1: schedule.every: the shorter time comes fi"),
-    ("[store]", 'schedule.every = "60 * * * *"\n[store]', "1: schedule.every: not a cron line: a nu"),
-    ("[store]", 'schedule.every = "0 0 30 2 *"\n[store]', "1: schedule.every: a cron line that neve"),
-    ("[store]", 'schedule.timezone = "Mars"\n[store]', "1: schedule.timezone: unknown timezone; wri"),
+    (
+        "[store]",
+        'schedule.every = "99999w"\n[store]',
+        "1: schedule.every: must be at most ten years",
+    ),
+    (
+        "[store]",
+        'schedule.every = "3h..2h"\n[store]',
+        "1: schedule.every: the shorter time comes fi",
+    ),
+    (
+        "[store]",
+        'schedule.every = "60 * * * *"\n[store]',
+        "1: schedule.every: not a cron line: a nu",
+    ),
+    (
+        "[store]",
+        'schedule.every = "0 0 30 2 *"\n[store]',
+        "1: schedule.every: a cron line that neve",
+    ),
+    (
+        "[store]",
+        'schedule.timezone = "Mars"\n[store]',
+        "1: schedule.timezone: unknown timezone; wri",
+    ),
     ("[store]", 'schedule.timezone = "Europe"\n[store]', "1: schedule.timezone: unknown timezone;"),
-    ("[store]", 'schedule.timezone = "../x"\n[store]', "1: schedule.timezone: unknown timezone; wri"),
+    (
+        "[store]",
+        'schedule.timezone = "../x"\n[store]',
+        "1: schedule.timezone: unknown timezone; wri",
+    ),
     ("[store]", 'guard.max_exits = "101%"\n[store]', "1: guard.max_exits: must be from 0% to 100%"),
-    ("[store]", 'guard.max_exits = "20"\n[store]', "1: guard.max_exits: write a percentage, such as"),
-    ("[store]", "guard.max_exits = 0.2\n[store]", "1: guard.max_exits: expected a string, found a f"),
+    (
+        "[store]",
+        'guard.max_exits = "20"\n[store]',
+        "1: guard.max_exits: write a percentage, such as",
+    ),
+    (
+        "[store]",
+        "guard.max_exits = 0.2\n[store]",
+        "1: guard.max_exits: expected a string, found a f",
+    ),
     ("[store]", "guard.floor = -1\n[store]", "1: guard.floor: must be at least 0 (found -1)"),
-    ("[store]", "guard.max_initial = 1.0\n[store]", "1: guard.max_initial: expected an integer, fou"),
+    (
+        "[store]",
+        "guard.max_initial = 1.0\n[store]",
+        "1: guard.max_initial: expected an integer, fou",
+    ),
     # engine
     ("[store]", 'engine.memory_limit = "1GX"\n[store]', "1: engine.memory_limit: write a size and"),
-    ("[store]", 'engine.memory_limit = "9MB"\n[store]', "1: engine.memory_limit: must be from 128MB"),
+    (
+        "[store]",
+        'engine.memory_limit = "9MB"\n[store]',
+        "1: engine.memory_limit: must be from 128MB",
+    ),
     ("[store]", "engine.threads = 0\n[store]", "1: engine.threads: must be at least 1 (found 0)"),
-    ("[store]", "engine.threads = true\n[store]", "1: engine.threads: expected an integer, found a b"),
+    (
+        "[store]",
+        "engine.threads = true\n[store]",
+        "1: engine.threads: expected an integer, found a b",
+    ),
     # store
-    ('"sqlite:///state.db"', '"mysql://h/db"', "2: store.url: unknown database driver; write sqlite"),
-    ('"sqlite:///state.db"', '"postgresql+psycopg2://h/d"', "2: store.url: unknown database driver"),
-    ('"sqlite:///state.db"', '"postgres://h/db"', "2: store.url: unknown database driver; write pos"),
-    ('"sqlite:///state.db"', '"sqlite://state.db"', "2: store.url: names a host; a SQLite file has"),
+    (
+        '"sqlite:///state.db"',
+        '"mysql://h/db"',
+        "2: store.url: unknown database driver; write sqlite",
+    ),
+    (
+        '"sqlite:///state.db"',
+        '"postgresql+psycopg2://h/d"',
+        "2: store.url: unknown database driver",
+    ),
+    (
+        '"sqlite:///state.db"',
+        '"postgres://h/db"',
+        "2: store.url: unknown database driver; write pos",
+    ),
+    (
+        '"sqlite:///state.db"',
+        '"sqlite://state.db"',
+        "2: store.url: names a host; a SQLite file has",
+    ),
     ('"sqlite:///state.db"', '"sqlite://"', "2: store.url: names no file"),
     ('"sqlite:///state.db"', '"sqlite:///:memory:"', "2: store.url: names no file"),
-    ('"sqlite:///state.db"', '"state.db"', "2: store.url: is not an address like scheme://host/path"),
+    (
+        '"sqlite:///state.db"',
+        '"state.db"',
+        "2: store.url: is not an address like scheme://host/path",
+    ),
     ('"sqlite:///state.db"', '""', "2: store.url: is not an address like scheme://host/path"),
-    ('"sqlite:///state.db"', '"postgresql://u:p@h/d"', "2: store.url: a password stands in the file"),
-    ('"sqlite:///state.db"', '"postgresql://u:${NO:-p}x@h/d"', None),
+    (
+        '"sqlite:///state.db"',
+        '"postgresql://u:p@h/d"',
+        "2: store.url: a password stands in the file",
+    ),
     ('"sqlite:///state.db"', '"${NO:-postgresql://u:p@h/d}"', "2: store.url: a password stands in"),
-    ('"sqlite:///state.db"', '"postgresql://u@h/d?password=p"', "2: store.url: a password stands in"),
-    ('"sqlite:///state.db"', '"postgresql://u@h:99999/d"', "2: store.url: has a port that is not a"),
+    (
+        '"sqlite:///state.db"',
+        '"postgresql://u@h/d?password=p"',
+        "2: store.url: a password stands in",
+    ),
+    (
+        '"sqlite:///state.db"',
+        '"postgresql://u@h:99999/d"',
+        "2: store.url: has a port that is not a",
+    ),
     ('"sqlite:///state.db"', '"postgresql://<user>@h/d"', "2: store.url: holds a placeholder"),
-    ('"sqlite:///state.db"', '"sqlite:///s.db"\nkeep = "1m"', "3: store.keep: must be from 1h to ten"),
+    (
+        '"sqlite:///state.db"',
+        '"sqlite:///s.db"\nkeep = "1m"',
+        "3: store.keep: must be from 1h to ten",
+    ),
     # segment
     ('"${KEY}"', "3", "11: destinations.segment.write_key: expected a string, found an integer"),
     ('"${KEY}"', '""', "11: destinations.segment.write_key: is empty"),
     ('"${KEY}"', '"a b"', "11: destinations.segment.write_key: holds white space, a colon or"),
-    ('"${KEY}"', '"${KEY}\\n"', "11: destinations.segment.write_key: holds white space, a colon or"),
+    (
+        '"${KEY}"',
+        '"${KEY}\\n"',
+        "11: destinations.segment.write_key: holds white space, a colon or",
+    ),
     ('write_key = "${KEY}"', "", "9: destinations.segment.write_key: is missing"),
-    ('"${KEY}"', '"${KEY}"\nbatch = 2501', "12: destinations.segment.batch: must be at most 2500 ("),
-    ('"${KEY}"', '"${KEY}"\nbatch = 0', "12: destinations.segment.batch: must be at least 1 (found"),
-    ('"${KEY}"', '"${KEY}"\nbatch = "5"', "12: destinations.segment.batch: expected an integer, fou"),
-    ('"${KEY}"', '"${KEY}"\nconcurrency = 65', "12: destinations.segment.concurrency: must be at mo"),
-    ('"${KEY}"', '"${KEY}"\nrate = "1000"', "12: destinations.segment.rate: write a number and a un"),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nbatch = 2501',
+        "12: destinations.segment.batch: must be at most 2500 (",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nbatch = 0',
+        "12: destinations.segment.batch: must be at least 1 (found",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nbatch = "5"',
+        "12: destinations.segment.batch: expected an integer, fou",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nconcurrency = 65',
+        "12: destinations.segment.concurrency: must be at mo",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nrate = "1000"',
+        "12: destinations.segment.rate: write a number and a un",
+    ),
     ('"${KEY}"', '"${KEY}"\nrate = "0/s"', "12: destinations.segment.rate: must be above zero"),
-    ('"${KEY}"', f'"${{KEY}}"\nrate = "{"9" * 400}/s"', "12: destinations.segment.rate: must be from"),
-    ('"${KEY}"', '"${KEY}"\nreserve = "0%"', "12: destinations.segment.reserve: must be from 1% to"),
-    ('"${KEY}"', '"${KEY}"\nreserve = "100%"', "12: destinations.segment.reserve: must be from 1% "),
-    ('"${KEY}"', '"${KEY}"\ndeadline = "60s"', "12: destinations.segment.deadline: must be from 1s"),
+    (
+        '"${KEY}"',
+        f'"${{KEY}}"\nrate = "{"9" * 400}/s"',
+        "12: destinations.segment.rate: must be from",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nreserve = "0%"',
+        "12: destinations.segment.reserve: must be from 1% to",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nreserve = "100%"',
+        "12: destinations.segment.reserve: must be from 1% ",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\ndeadline = "60s"',
+        "12: destinations.segment.deadline: must be from 1s",
+    ),
     ('"${KEY}"', '"${KEY}"\ncalls = []', "12: destinations.segment.calls: names none"),
     (
         '"${KEY}"',
         '"${KEY}"\ncalls = ["identify", "track"]',
         '12: destinations.segment.calls[1]: "track" is not accepted (accepted: identify)',
     ),
-    ('"${KEY}"', '"${KEY}"\nintegrations = []', "12: destinations.segment.integrations: expected a t"),
-    ('"${KEY}"', '"${KEY}"\nintegrations.A = 1', "12: destinations.segment.integrations.A: is true"),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nintegrations = []',
+        "12: destinations.segment.integrations: expected a t",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nintegrations.A = 1',
+        "12: destinations.segment.integrations.A: is true",
+    ),
     (
         '"${KEY}"',
         '"${KEY}"\nintegrations.A.b = [nan]',
         "12: destinations.segment.integrations.A: holds a date or a number that JSON does not have",
     ),
-]  # fmt: skip
+]
 
 PLACEHOLDERS = (
     "YOUR_WRITE_KEY", "your-key-here", "<write key>", "changeme", "CHANGE_ME", "xxx", "XXXXXXXX",
@@ -265,10 +416,9 @@ ENDPOINTS = [
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), VALUES)
-def test_a_bad_value(tmp_path: Path, old: str, new: str, expected: str | None) -> None:
-    found = problems(tmp_path, edited(old, new)) if expected else ()
-    if expected:
-        assert any(f"config.toml:{expected}" in problem for problem in found), found
+def test_a_bad_value(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    found = problems(tmp_path, edited(old, new))
+    assert any(f"config.toml:{expected}" in problem for problem in found), found
 
 
 @pytest.mark.parametrize("text", PLACEHOLDERS)
@@ -367,12 +517,12 @@ MISPLACED = [
     ('url = "sqlite:///state.db"', 'url = "postgresql://u:${KEY}@@h/d"', "cannot be taken apart"),
     ('url = "sqlite:///state.db"', 'url = "postgresql://u:1/${KEY}@h/d"', "cannot be taken apart"),
     ("[store]", 'include = ["${KEY}.toml"]\n[store]', 'file "${KEY}.toml" does not exist'),
-    ("[store]", 'schedule.timezone = "${KEY}"\n[store]', 'unknown timezone'),
+    ("[store]", 'schedule.timezone = "${KEY}"\n[store]', "unknown timezone"),
     ("[store]", 'guard.floor = "${KEY}"\n[store]', "expected an integer, found a string"),
     ('write_key = "${KEY}"', f'write_key = ["{KEY}"]', "expected a string, found an array"),
     ('write_key = "${KEY}"', f'write_key = "{KEY} "', "holds white space"),
     ('write_key = "${KEY}"', f'write_key = "a"\nendpoint = "http://u:{KEY}@h/"', "holds a user or"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), MISPLACED)

@@ -59,10 +59,23 @@ def test_a_long_pause_saves_up_one_second_and_no_more() -> None:
 
 def test_a_429_halves_the_rate_and_empties_the_bucket() -> None:
     pace = Pace(rate=64)
+    assert pace.wait(1, 0.0) == 0.0
     pace.slow_down()
     assert pace.current == 32
     assert pace.wait(32, 0.0) == 0.0
     assert pace.wait(1, 0.0) == pytest.approx(1.0)
+
+
+def test_who_asks_after_the_rate_has_climbed_goes_after_those_who_already_wait() -> None:
+    pace = Pace(rate=1)
+    pace.wait(1, 0.0)
+    for _ in range(6):
+        pace.slow_down()
+    waits = [pace.wait(10, 0.0), pace.wait(10, 0.0)]
+    for _ in range(20):
+        pace.climb()
+    waits += [pace.wait(10, 0.0), pace.wait(10, 0.0)]
+    assert waits == pytest.approx([0.0, 640.0, 1280.0, 1290.0])
 
 
 def test_the_rate_never_falls_below_a_64th_and_climbs_back_to_the_configured_one() -> None:
