@@ -32,8 +32,6 @@ from audience_sync.sources.file_names import Selection, literal_glob, select, sh
 from audience_sync.sources.query_files import FileReader
 from audience_sync.sources.reading_errors import ReadFile, explaining
 
-MANY_FILES = 2**31 - 1
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -63,7 +61,7 @@ def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, samp
     if reader.format is Format.CSV:
         return _csv(reader, selection, files, sample)
     if reader.format is Format.JSON:
-        return _json(reader, selection, files, sample)
+        return _json(reader, selection, files, sample, con)
     return _parquet(reader, selection, files, con)
 
 
@@ -94,22 +92,58 @@ def _whole_csv(file: ReadFile, options: Options) -> CsvFile:
     return found
 
 
-def _json(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sample: int) -> Plan:
+def _json(
+    reader: FileReader,
+    selection: Selection,
+    files: Sequence[ReadFile],
+    sample: int,
+    con: duckdb.DuckDBPyConnection,
+) -> Plan:
     for file in files:
-        with explaining([file]):
-            found = edges(file.path, compression(file.path, reader.options.get("compression")))
-        if "columns" not in reader.options and is_empty_json(found):
-            raise SourceRefused(
-                f"{file.name}: there is no value in it, so its columns are not known",
-                hint=f"state them: read_json('{file.name}', columns = {{'user_id': 'VARCHAR'}})",
-            )
-        if found.last:
-            check_json_ends(file.name, found)
-    added = {"sample_size": str(sample), "maximum_sample_files": str(MANY_FILES)}
-    if len(files) > 1:
-        added["union_by_name"] = "true"
+        _check_whole_json(file, reader.options)
+    added = {"sample_size": str(sample)}
+    if len(files) > 1 and "columns" not in reader.options:
+        columns = _columns_of_all(reader, selection, files, sample, con)
+        named = (f"{literal(name)}: {literal(kind)}" for name, kind in columns)
+        added = {"columns": f"{{{', '.join(named)}}}"}
     sql = _call(reader, selection, selection.paths, added)
     return Plan(sql=sql, files=tuple(files), selection=selection)
+
+
+def _check_whole_json(file: ReadFile, options: Options) -> None:
+    with explaining([file]):
+        found = edges(file.path, compression(file.path, options.get("compression")))
+    if "columns" not in options and is_empty_json(found):
+        raise SourceRefused(
+            f"{file.name}: there is no value in it, so its columns are not known",
+            hint=f"state them: read_json('{file.name}', columns = {{'user_id': 'VARCHAR'}})",
+        )
+    if found.last:
+        check_json_ends(file.name, found)
+
+
+def _columns_of_all(
+    reader: FileReader,
+    selection: Selection,
+    files: Sequence[ReadFile],
+    sample: int,
+    con: duckdb.DuckDBPyConnection,
+) -> list[tuple[str, str]]:
+    """Columns of every file, with types that hold the values of all.
+
+    DuckDB finds them from 32 files, and keeps 32 MB for each meanwhile: here, one by one.
+    """
+    added = {"sample_size": str(sample), "hive_partitioning": "false"}
+    shapes = []
+    for file in files:
+        with explaining([file]):
+            found = con.sql(f"FROM {_call(reader, selection, [file.path], dict(added))}")
+            columns = zip(found.columns, found.types, strict=True)
+            shapes.append(", ".join(f"NULL::{kind} AS {_quoted(name)}" for name, kind in columns))
+    distinct = dict.fromkeys(f"(SELECT {shape})" for shape in shapes)
+    with explaining(files):
+        united = con.sql(" UNION ALL BY NAME ".join(distinct))
+        return [(name, str(kind)) for name, kind in zip(united.columns, united.types, strict=True)]
 
 
 def _parquet(

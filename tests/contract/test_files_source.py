@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -111,6 +112,16 @@ def test_types_come_from_every_row(source: FilesSource, write: Write) -> None:
     assert rows(source, "SELECT n FROM 'x.ndjson' WHERE n <> 1") == [(1.5,)]
 
 
+def test_types_come_from_every_file(source: FilesSource, write: Write) -> None:
+    """By itself DuckDB looks at 32 JSON files, and needs 32 MB for each."""
+    for number in range(100, 140):
+        write(f"{number}.json", '{"n":1}\n{"n":2,"it\'s":"x"}\n')
+    write("140.json", '[{"user_id":"u","n":1.5}]')
+    assert len(rows(source, "SELECT n FROM '*.json'")) == 81
+    last = "SELECT user_id, n, \"it's\" FROM read_json('1?0.json', sample_size = -1) WHERE n = 1.5"
+    assert rows(source, last) == [("u", 1.5, None)]
+
+
 def test_ids_keep_their_leading_zeros(source: FilesSource, write: Write) -> None:
     write("x.csv", "user_id\n" + "".join(f"{n}\n" for n in range(25_000)) + "007\n")
     assert rows(source, "SELECT user_id FROM 'x.csv' WHERE user_id LIKE '00%'") == [("007",)]
@@ -184,7 +195,7 @@ def test_a_glob_reads_every_file_with_one_type_for_all(source: FilesSource, writ
     write("d/1.csv", "user_id,n\na,1\n")
     write("d/2.csv", "n,user_id\n1.5,b\n")
     write("d/3.csv", "user_id,n\n")
-    write("d/.2.csv.partial", "user_id,n\n")
+    write("d/.4.csv", "user_id,n\nunfinished,4\n")
     write("e/f/4.csv", "user_id,n\nc,3\n")
     assert rows(source, "SELECT user_id, n FROM 'd/*.csv'") == [("a", 1.0), ("b", 1.5)]
     assert len(rows(source, "FROM '**/*.csv'")) == 3
@@ -235,11 +246,20 @@ def test_what_the_query_states_is_kept(source: FilesSource, write: Write) -> Non
 
 
 def test_a_table_is_never_a_variable_of_this_program(source: FilesSource, write: Write) -> None:
+    """A name that WITH gives elsewhere in the query is a table here only for our own check."""
     write("x.csv", "user_id\na\n")
-    people = pa.table({"user_id": ["x"]})
-    query = "SELECT * FROM (WITH people AS (FROM 'x.csv') FROM people) JOIN people USING (user_id)"
-    assert "people" in str(refusal(source, query))
-    assert people.num_rows == 1
+    query = "SELECT * FROM (WITH self AS (FROM 'x.csv') FROM self) JOIN self USING (user_id)"
+    assert "Table with name self does not exist" in str(refusal(source, query))
+
+
+def test_a_header_of_text_above_rows_of_text_is_a_header(source: FilesSource, write: Write) -> None:
+    write("x.csv", "2024-01-01,2024-01-02\n2024-01-03,2024-01-04\n")
+    assert rows(source, "SELECT \"2024-01-01\"::VARCHAR FROM 'x.csv'") == [("2024-01-03",)]
+
+
+def test_a_hash_begins_an_id_and_no_comment(source: FilesSource, write: Write) -> None:
+    write("x.csv", "user_id\n#a\nb\n#c\n")
+    assert rows(source, "FROM 'x.csv'") == [("#a",), ("b",), ("#c",)]
 
 
 # --- an empty audience is a header and nothing else -----------------------------------------------
@@ -265,8 +285,11 @@ def test_a_header_alone_is_an_empty_read(
     assert rows(source, query) == []
 
 
-def test_an_empty_file_without_a_header_is_refused(source: FilesSource, write: Write) -> None:
-    write("x.csv", "")
+@pytest.mark.parametrize("content", ["", "\ufeff"])
+def test_an_empty_file_without_a_header_is_refused(
+    source: FilesSource, write: Write, content: str
+) -> None:
+    write("x.csv", content)
     error = refusal(source, "FROM 'x.csv'")
     assert isinstance(error, SourceRefused)
     assert str(error) == "x.csv: the file is empty, without even a header line"
@@ -354,6 +377,16 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
         "x.csv: line 2 has 2 columns, expected 1",
         "how many lines to skip",
     ),
+    "a comment above the header": (
+        "# Orders of January\nuser_id,n\na,1\n",
+        "x.csv: line 2 has 2 columns, expected 1",
+        "how many lines to skip",
+    ),
+    "a row that looks like a comment": (
+        f"user_id,n\na,1\n# {SECRET}\nb,2\n",
+        "x.csv: line 3 has 1 column, expected 2",
+        "repair the line",
+    ),
     "a title and a blank line above": (
         "Orders of January\n\nuser_id,n\na,1\n",
         "x.csv: line 3 has 2 columns, expected 1",
@@ -361,7 +394,7 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
     ),
     "a blank first line": ("\nuser_id,n\na,1\n", "x.csv: the first line does not name", "header"),
     "no header, e-mails": (
-        f"{SECRET}@example.com,1\nb@example.com,2\n",
+        f"{SECRET}@example.com,x\nb@example.com,y\n",
         "x.csv: the first line does not name columns",
         "header = false, names",
     ),
@@ -469,6 +502,7 @@ BAD_JSON = {
     "cut, then more": (f'{LINE}{{"user_id":"{SECRET}"\n{LINE}', "line 2 is not JSON"),
     "cut far down": (f'{LINE * 50_000}{{"user_id":"{SECRET}\n{LINE}', "line 50001 is not JSON"),
     "text": (f"{LINE}{SECRET}\n{LINE}", "line 2 is not JSON"),
+    "array with a byte order mark": (f'\ufeff[{{"user_id":"{SECRET}"}},', "the array is cut"),
     "array cut after a comma": (f'[{{"user_id":"{SECRET}"}},', "the array is cut"),
     "array not closed": (f'[{{"user_id":"{SECRET}"}}\n', "the array is cut"),
     "array cut at an inner one": ('[{"user_id":["a"]},{"user_id":["b"]', "value 2 is not JSON"),
@@ -788,7 +822,7 @@ def _append(root: Path) -> None:
 
 
 def _replace(root: Path) -> None:
-    (root / "new").write_bytes((root / "d/1.csv").read_bytes())
+    shutil.copy2(root / "d/1.csv", root / "new")
     (root / "new").rename(root / "d/1.csv")
 
 
@@ -855,6 +889,19 @@ def test_a_change_before_the_first_batch_fails_the_read_too(
         path.write_text("user_id\n")
         with pytest.raises(SourceFailed, match="changed while it was read"):
             exhaust(reader)
+
+
+def test_an_error_from_a_change_is_not_blamed_on_the_data(
+    source: FilesSource, tmp_path: Path
+) -> None:
+    table = pa.table({"user_id": [f"u{number}" for number in range(400_000)]})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=20_000)
+    with source.read("FROM 'x.parquet'", NOW) as reader:
+        assert reader.read_next_batch().num_rows > 0
+        (tmp_path / "x.parquet").write_bytes(bytes((tmp_path / "x.parquet").stat().st_size))
+        with pytest.raises(SourceFailed, match=r"x\.parquet changed while") as caught:
+            exhaust(reader)
+    assert not isinstance(caught.value, SourceRefused)
 
 
 def test_another_session_of_the_same_instance_never_sees_a_clean_end(

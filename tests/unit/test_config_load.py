@@ -243,11 +243,12 @@ def test_an_override_is_told_at_the_overriding_line(tmp_path: Path) -> None:
 
 def test_a_broken_file_hides_no_problem_of_another_and_invents_none(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[sources.shop\n")
-    (tmp_path / "b.toml").write_text(AUDIENCE + 'tell = ["left"]\n')
+    overrides = '[destinations.calls]\nrate = "5/s"\n[sources.shop]\nroot = "d"\n'
+    (tmp_path / "b.toml").write_text(overrides + AUDIENCE + 'tell = ["left"]\n')
     with pytest.raises(ConfigError) as caught:
         load([tmp_path / "a.toml", tmp_path / "b.toml", tmp_path / "no.toml"], {})
     places = [problem.split("/")[-1].split(": ")[0] for problem in caught.value.problems]
-    assert places == ["a.toml:1:14", "b.toml:6", "no.toml"]
+    assert places == ["a.toml:1:14", "b.toml:10", "no.toml"]
 
 
 @pytest.mark.parametrize(
