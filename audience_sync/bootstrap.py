@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -175,7 +174,6 @@ def _subscriptions(config: Config) -> dict[str, dict[AudienceKey, Subscription]]
 
 
 def _destinations(config: Config, installation: Installation) -> dict[str, Destination]:
-    ssl_context = ssl.create_default_context()
     made: dict[str, Destination] = {}
     for name, place in config.destinations.items():
         if isinstance(place, SegmentDestination):
@@ -191,7 +189,6 @@ def _destinations(config: Config, installation: Installation) -> dict[str, Desti
                 deadline=place.deadline.total_seconds(),
                 fingerprint=keyed(installation.secret, place.endpoint, place.write_key),
                 clock=now,
-                ssl_context=ssl_context,
             )
         else:
             made[name] = NdjsonDestination(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from audience_sync.destinations.segment import MAX_BYTES, START, identify_call
+from audience_sync.destinations.calls import START, identify_call
 from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import DestinationPaused, RetryLater
@@ -34,7 +34,7 @@ class NdjsonDestination:
     reserve: float
     concurrency: int = 1
     max_calls: int = 500
-    max_bytes: int = MAX_BYTES
+    max_bytes: int = 475_000
     deadline: float = 30.0
 
     def call(self, change: Change, context: SpanContext) -> Call | Refusal:

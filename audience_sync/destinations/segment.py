@@ -17,24 +17,20 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from audience_sync.destinations.calls import identify_call
 from audience_sync.destinations.transport import Reply, Transport, basic
 from audience_sync.domain.change import Change
-from audience_sync.domain.identify import Computation, identify, iso
-from audience_sync.domain.message_id import canonical, message_id
+from audience_sync.domain.identify import iso
 from audience_sync.domain.retry import Answer, classify, retry_after
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import BadCalls, CredentialsRefused, DestinationPaused, RetryLater
 from audience_sync.pipeline.ports import Call, SpanContext
 
-MAX_CALL_BYTES = 32 * 1024
-MAX_TRAITS = 299
 MAX_CALLS = 2_500
 MAX_BATCH_BYTES = 500_000
 """Before compression; 500 KB read in the strict way."""
 MAX_BYTES = 475_000
 """Of the calls alone: leaves room for commas and the envelope, as Segment's own library does."""
-
-START = b'{"messageId":"'
 
 SETTINGS_ADDRESS = "https://cdn.segment.com/v1/projects/{}/settings"
 SETTINGS = {"api.segment.io": SETTINGS_ADDRESS, "events.eu1.segmentapis.com": SETTINGS_ADDRESS}
@@ -179,38 +175,6 @@ class SegmentSender:
         if reply.retry_after is not None:
             return reply.retry_after
         return retry_after(reply.headers.get("x-ratelimit-reset"), self._clock())
-
-
-def identify_call(
-    change: Change, context: SpanContext, *, fingerprint: str, integrations: dict[str, Any]
-) -> Call | Refusal:
-    """The Identify call of one change as it stands in a batch, or why Segment would refuse it.
-
-    The id is of the very bytes it is put in front of, so one id can never have two bodies.
-    """
-    computation = Computation(
-        key=context.audience, kind=context.kind, installation=context.installation
-    )
-    body = identify(change, computation, timestamp=context.timestamp, integrations=integrations)
-    if (traits := len(body["traits"])) > MAX_TRAITS:
-        return Refusal(user_id=change.user_id, reason=f"{traits} traits (limit {MAX_TRAITS})")
-    try:
-        unnamed = canonical(body)
-    except ValueError:
-        reason = "a value that JSON cannot hold (NaN, infinity or half a character)"
-        return Refusal(user_id=change.user_id, reason=reason)
-    name = message_id(
-        unnamed,
-        installation=context.installation,
-        destination=fingerprint,
-        audience=context.audience,
-        span_number=context.span_number,
-    )
-    line = START + name.encode() + b'",' + unnamed[1:]
-    if len(line) > MAX_CALL_BYTES:
-        reason = f"a call of {len(line):,} bytes (limit {MAX_CALL_BYTES:,})"
-        return Refusal(user_id=change.user_id, reason=reason)
-    return Call(user_id=change.user_id, body=line)
 
 
 def says_success(reply: Reply) -> bool:

@@ -7,20 +7,18 @@ rises. It asks once and never repeats a request: the pipeline does, and knows ab
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
-import os
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from audience_sync.destinations.deadline import Watch
 from audience_sync.domain.retry import retry_after
 from audience_sync.errors import AudienceSyncError, DestinationPaused, RetryLater
 
@@ -178,60 +176,6 @@ class Transport:
                     "SSL_CERT_FILE names further certificates to trust",
                 )
         return RetryLater(f"{self._name}: {plain(error, host)}")
-
-
-class Watch:
-    """Shuts a request's connection down at its deadline.
-
-    httpx's timeouts are per read, so an answer of one byte per second would never end. A shutdown
-    wakes a thread that is blocked in ``recv``; closing the descriptor does not.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.expired = False
-        self._over = False
-        self._copies: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._over = True
-            for copy in self._copies:
-                copy.close()
-
-    def add(self, connection: socket.socket) -> None:
-        """Watch a duplicate of the descriptor, for the length of this request.
-
-        httpx may close its own at any time, and TLS moves it to another object; a duplicate kept
-        for longer would hold a connection open that httpx has closed.
-        """
-        if connection.fileno() < 0:
-            return
-        copy = socket.socket(connection.family, connection.type, fileno=os.dup(connection.fileno()))
-        with self._lock:
-            self._copies.append(copy)
-            if self.expired:
-                shut_down(copy)
-
-    def _expire(self) -> None:
-        with self._lock:
-            if self._over:
-                return
-            self.expired = True
-            for copy in self._copies:
-                shut_down(copy)
-
-
-def shut_down(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side was first
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def read_bounded(chunks: Iterable[bytes], limit: int) -> tuple[bytes, bool]:

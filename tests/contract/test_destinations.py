@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from audience_sync.destinations.calls import MAX_CALL_BYTES
 from audience_sync.destinations.ndjson import NdjsonDestination, NdjsonSender
-from audience_sync.destinations.segment import MAX_CALL_BYTES, SegmentDestination
+from audience_sync.destinations.segment import SegmentDestination
 from audience_sync.domain.audience import AudienceKey, Kind, Row
 from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
