@@ -1,4 +1,4 @@
-"""A change as the Identify call that stands in a batch (limits: segment-docs, HTTP Tracking API)."""
+"""A change as the Identify call of a batch (limits: segment-docs, HTTP Tracking API)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one DuckDB instance of a process: its memory limit holds for all that is read and compared."""
+"""The one DuckDB instance of a process: its memory limit holds for reading and comparing."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.change import Change, compose_sets, is_told
 from audience_sync.domain.guard import Limits, holds_initial
 from audience_sync.domain.quota import Lane
-from audience_sync.domain.span import Books, Span, SpanKind, SpanState, Tally
+from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
 from audience_sync.errors import LeaseLost, StoreFailed
 from audience_sync.pipeline.ports import Lease, Waiting
 from audience_sync.store import chunks
@@ -201,10 +201,6 @@ class Spans:
         return sum(1 for c in self.net(key, from_seq, waiting.to_seq) if is_told(c, tell))
 
     def advance(self, walked: Span, books: Books, tally: Tally, lease: Lease) -> Span:
-        refusals = [
-            *({"outcome": "rejected", "user_id": r.user_id, "reason": r.reason} for r in tally.rejected),
-            *({"outcome": "skipped", "user_id": r.user_id, "reason": r.reason} for r in tally.skipped),
-        ]  # fmt: skip
         with self._database.write(lease) as connection:
             moved = connection.execute(
                 update(span)
@@ -213,10 +209,17 @@ class Spans:
             )
             if not moved.rowcount:
                 raise LeaseLost(f"the span of {walked.audience} is no longer open")
-            if refusals:
-                always = {"span_id": walked.id, "recorded_at": self._clock()}
-                connection.execute(insert(rejection), [always | refusal for refusal in refusals])
+            for outcome, refusals in (("rejected", tally.rejected), ("skipped", tally.skipped)):
+                self._keep(connection, walked, outcome, refusals)
         return replace(walked, position=tally.last_user_id, books=books)
+
+    def _keep(
+        self, connection: Connection, walked: Span, outcome: str, refusals: Sequence[Refusal]
+    ) -> None:
+        always = {"span_id": walked.id, "outcome": outcome, "recorded_at": self._clock()}
+        rows = [always | {"user_id": r.user_id, "reason": r.reason} for r in refusals]
+        if rows:
+            connection.execute(insert(rejection), rows)
 
     def complete(self, walked: Span, lease: Lease) -> None:
         with self._database.write(lease) as connection:
