@@ -63,8 +63,9 @@ def judge(counts: Counts, window: Window, limits: Limits, *, first: bool) -> Ver
     """
     if first:
         return Verdict(reasons=())
+    if emptied := _emptied(counts):
+        return Verdict(reasons=(emptied,))
     reasons = (
-        _emptied(counts),
         _too_many_exits(counts, limits),
         _too_many_exits_24h(counts, window, limits),
         _too_many_entries(counts, limits),

@@ -133,7 +133,11 @@ def test_a_first_capture_is_never_held() -> None:
 
 
 def test_every_reason_is_given() -> None:
-    assert len(reasons(counts(1_000, exited=1_000), window=(1_000, 0))) == 3
+    assert len(reasons(counts(1_000, exited=900), window=(1_000, 0))) == 2
+
+
+def test_an_empty_source_is_reason_enough() -> None:
+    assert len(reasons(counts(1_000, exited=1_000), window=(1_000, 0))) == 1
 
 
 def test_a_first_delivery_beyond_the_limit_asks() -> None:
