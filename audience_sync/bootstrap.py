@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
+
 from audience_sync.config.address import parse
 from audience_sync.config.load import Loaded
 from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
@@ -28,6 +30,8 @@ from audience_sync.store.installation import Installation, installation_of
 from audience_sync.store.leases import Leases
 from audience_sync.store.snapshots import Snapshots
 from audience_sync.store.spans import Spans
+
+log = structlog.get_logger(__name__)
 
 Destination = segment.SegmentDestination | NdjsonDestination
 
@@ -104,6 +108,9 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         name: FilesSource(root=source.root, connect=duckdb.cursor)
         for name, source in config.sources.items()
     }
+    books = Destinations(database, now)
+    if writes:
+        _settle(books, config)
     return App(
         config=config,
         database=database,
@@ -111,7 +118,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         snapshots=Snapshots(database, now, config.store.keep),
         spans=Spans(database, now),
         leases=Leases(database),
-        books=Destinations(database, now),
+        books=books,
         engine=DuckDBEngine(duckdb.cursor),
         sources=sources,
         destinations=_destinations(config, installation),
@@ -134,6 +141,13 @@ def _prepared(database: Database, *, writes: bool) -> Database:
     with empty.write() as connection:
         schema.metadata.create_all(connection)
     return empty
+
+
+def _settle(books: Destinations, config: Config) -> None:
+    for name, place in config.destinations.items():
+        where = place.endpoint if isinstance(place, SegmentDestination) else str(place.path)
+        if books.settle(name, where):
+            log.warning("destination moved: its audiences are told anew", destination=name)
 
 
 def _harmless(config: Config) -> frozenset[str]:

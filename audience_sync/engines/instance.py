@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import duckdb
+
+from audience_sync.errors import StoreFailed
+
+LOCK = "lock"
 
 
 def open_instance(
@@ -15,13 +23,16 @@ def open_instance(
     Args:
         memory_limit: bytes; what does not fit is spilled.
         threads: ``None`` for one per core.
-        spill: folder for what does not fit; made when it is needed.
+        spill: folder for what does not fit; each process has a folder of its own in it.
 
     Extensions are never fetched from the internet.
+
+    Raises:
+        StoreFailed: the folder cannot be made, or belongs to somebody else.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_limit // 1024}KiB",
-        "temp_directory": str(spill),
+        "temp_directory": str(spill_folder(spill)),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
@@ -29,3 +40,46 @@ def open_instance(
     if threads is not None:
         settings["threads"] = threads
     return duckdb.connect(":memory:", config=settings)
+
+
+def spill_folder(parent: Path) -> Path:
+    """A folder that no other process uses, as DuckDB's files there have the same names always.
+
+    It holds user ids while it is used, so nobody else may read it. Folders of processes that
+    were killed are removed: the lock of a living process is held.
+    """
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if parent.stat().st_uid != os.geteuid():
+            raise StoreFailed(
+                f"the spill folder {parent} belongs to another user",
+                hint="choose another one: [engine] spill",
+            )
+        _sweep(parent)
+        made = Path(tempfile.mkdtemp(dir=parent))
+        _lock(made)
+    except OSError as error:
+        raise StoreFailed(
+            f"the spill folder {parent} cannot be used ({error.strerror})",
+            hint="choose another one: [engine] spill",
+        ) from None
+    return made
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.iterdir():
+        # One without a lock is being made by another process at this moment, or is not ours.
+        if (folder / LOCK).exists() and (lock := _lock(folder)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Hold the folder until the process ends, however it ends; ``None`` if another one does."""
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock

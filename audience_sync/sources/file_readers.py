@@ -76,12 +76,13 @@ def _csv(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sa
         _check_alike([(file.name, file.columns) for file in found])
     _check_one_delimiter(found, options)
     if all(file.empty for file in found) and not named:
-        return Plan(sql=_no_rows(reader, found[0].columns), files=seen, selection=selection)
-    paths = [file.path for file in found if not (alike and file.empty)]
+        columns = list(dict.fromkeys(column for file in found for column in file.columns))
+        return Plan(sql=_no_rows(reader, columns), files=seen, selection=selection)
     added = dict(unsaid(found[0].dialect, options)) | {"sample_size": str(sample)}
-    if alike and len(paths) > 1:
+    if alike and len(files) > 1:
         added["union_by_name"] = "true"
-    return Plan(sql=_call(reader, selection, paths, added), files=seen, selection=selection)
+    sql = _call(reader, selection, selection.paths, added)
+    return Plan(sql=sql, files=seen, selection=selection)
 
 
 def _whole_csv(file: ReadFile, options: Options) -> CsvFile:

@@ -1,13 +1,18 @@
-"""Chunks: runs of sorted rows, each an Arrow IPC stream with zstd in one row of the database."""
+"""Chunks: runs of sorted rows, each an Arrow IPC stream with zstd in one row of the database.
+
+A CRC-32 of the stream follows it: Arrow and zstd as Arrow uses it have no checksum, and a flipped
+bit would be read as another user.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, select
 
 from audience_sync.errors import StoreFailed
 from audience_sync.pipeline.ports import Batches, Lease
@@ -18,6 +23,7 @@ BASE = "base"
 CHANGES = "changes"
 CHUNKS_PER_TRANSACTION = 8
 """Small transactions, so that staging a large snapshot keeps nobody else from writing."""
+CHECKSUM_BYTES = 4
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
@@ -25,19 +31,21 @@ def encode(batch: pa.RecordBatch) -> bytes:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    return bytes(sink.getvalue())
+    stream = sink.getvalue().to_pybytes()
+    return b"".join((stream, _checksum(stream)))
 
 
 def decode(payload: bytes) -> pa.RecordBatch:
     """Raises StoreFailed for a payload that is not what ``encode`` wrote."""
-    try:
-        with pa.ipc.open_stream(payload) as reader:
-            return reader.read_next_batch()
-    except (pa.ArrowInvalid, OSError, StopIteration) as error:
-        raise StoreFailed(
-            f"a stored chunk is damaged ({type(error).__name__})",
-            hint="restore the store from a backup",
-        ) from None
+    stream, checksum = payload[:-CHECKSUM_BYTES], payload[-CHECKSUM_BYTES:]
+    if _checksum(stream) != checksum:
+        raise StoreFailed("a stored chunk is damaged", hint="restore the store from a backup")
+    with pa.ipc.open_stream(stream) as reader:
+        return reader.read_next_batch()
+
+
+def _checksum(stream: bytes) -> bytes:
+    return zlib.crc32(stream).to_bytes(CHECKSUM_BYTES)
 
 
 def write(database: Database, snapshot_id: int, part: str, batches: Batches, lease: Lease) -> None:
@@ -60,27 +68,41 @@ def write(database: Database, snapshot_id: int, part: str, batches: Batches, lea
 
 
 def read(
-    database: Database, snapshot_id: int, part: str, *, after: str | None = None
+    database: Database, snapshot_id: int, part: str, *, rows: int, after: str | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The chunks of a snapshot in order, one short transaction each.
 
     Args:
+        rows: how many the snapshot says that it has.
         after: leave out whole chunks up to this ``user_id``.
+
+    Raises:
+        StoreFailed: chunks are missing; they are never taken for fewer members.
     """
     here = and_(chunk.c.snapshot_id == snapshot_id, chunk.c.part == part)
-    query = select(chunk.c.ordinal).where(here).order_by(chunk.c.ordinal)
-    if after is not None:
-        query = query.where(chunk.c.last_user_id > after)
+    query = select(chunk.c.ordinal, chunk.c.rows, chunk.c.last_user_id).where(here)
     with database.read() as connection:
-        ordinals = connection.scalars(query).all()
-    for ordinal in ordinals:
-        with database.read() as connection:
-            payload = connection.scalar(
-                select(chunk.c.payload).where(here, chunk.c.ordinal == ordinal)
-            )
-        if payload is None:
-            raise StoreFailed("a chunk was removed while it was read", hint="run it again")
-        yield decode(payload)
+        stored = connection.execute(query.order_by(chunk.c.ordinal)).all()
+    if sum(row.rows for row in stored) != rows:
+        raise _removed()
+    # Python compares text by code point, which is the order of the bytes of UTF-8.
+    for row in stored:
+        if after is None or row.last_user_id > after:
+            yield _chunk(database, and_(here, chunk.c.ordinal == row.ordinal))
+
+
+def _chunk(database: Database, where: ColumnElement[bool]) -> pa.RecordBatch:
+    with database.read() as connection:
+        payload = connection.scalar(select(chunk.c.payload).where(where))
+    if payload is None:
+        raise _removed()
+    return decode(payload)
+
+
+def _removed() -> StoreFailed:
+    return StoreFailed(
+        "chunks of a snapshot are no longer kept", hint="run it again; it may be older than keep"
+    )
 
 
 def remove(database: Database, snapshot_id: int, lease: Lease, part: str | None = None) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from audience_sync.domain.quota import Lane
+from audience_sync.domain.span import SpanState
 from audience_sync.pipeline.ports import Lease, Pause
 from audience_sync.store.engine import Database
 from audience_sync.store.ids import destination_id
-from audience_sync.store.schema import destination, run
+from audience_sync.store.schema import destination, run, span, told
 
 
 class Destinations:
@@ -20,10 +21,33 @@ class Destinations:
         self._database = database
         self._clock = clock
 
-    def paused(self, name: str) -> Pause | None:
+    def settle(self, name: str, place: str) -> bool:
+        """Remember where ``name`` is; whether it was somewhere else before.
+
+        Another place was told nothing, so its audiences start with an initial delivery. What
+        the former place was told stays in the history, under a name of its own.
+        """
+        row = self._row(name)
+        if row is not None and row.place == place:
+            return False
+        moved = row is not None and row.place is not None
+        with self._database.write() as connection:
+            row_id = destination_id(connection, name)
+            if moved:
+                _leave(connection, row_id, f"{name} until {self._clock():%Y-%m-%dT%H:%M:%S.%fZ}")
+                row_id = destination_id(connection, name)
+            connection.execute(
+                update(destination).where(destination.c.id == row_id).values(place=place)
+            )
+        return moved
+
+    def _row(self, name: str) -> Row[Any] | None:
         query = select(destination).where(destination.c.name == name)
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
+            return connection.execute(query).one_or_none()
+
+    def paused(self, name: str) -> Pause | None:
+        row = self._row(name)
         if row is None or row.paused_reason is None:
             return None
         return Pause(reason=row.paused_reason, since=row.paused_since, until=row.paused_until)
@@ -75,3 +99,14 @@ class Destinations:
         ended = {"outcome": outcome, "counts": counts, "error": error, "ended_at": self._clock()}
         with self._database.write(lease) as connection:
             connection.execute(update(run).where(run.c.id == run_id).values(ended))
+
+
+def _leave(connection: Connection, row_id: int, name: str) -> None:
+    unfinished = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
+    connection.execute(
+        update(span)
+        .where(span.c.destination_id == row_id, unfinished)
+        .values(state=SpanState.ABANDONED)
+    )
+    connection.execute(delete(told).where(told.c.destination_id == row_id))
+    connection.execute(update(destination).where(destination.c.id == row_id).values(name=name))

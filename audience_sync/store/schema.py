@@ -81,6 +81,7 @@ destination = Table(
     metadata,
     _id(),
     Column("name", Text, nullable=False, unique=True),
+    Column("place", Text),  # endpoint or path: another place was told nothing
     Column("paused_reason", Text),
     Column("paused_since", UtcTime),
     Column("paused_until", UtcTime),

@@ -60,17 +60,26 @@ class Snapshots:
             return [_snapshot(row) for row in connection.execute(query)]
 
     def membership(self, key: AudienceKey, seq: Seq) -> Membership:
-        """The members at ``seq``, read from the newest base at or before it."""
+        """The members at ``seq``, read from the newest base at or before it.
+
+        Raises:
+            UsageError: there is no such snapshot, or its base is no longer kept.
+        """
         query = _snapshots(key, "current").where(snapshot.c.seq <= seq)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(snapshot.c.seq)).all()
-        start = max(i for i, row in enumerate(rows) if row.has_base)
+        start = max((i for i, row in enumerate(rows) if row.has_base), default=None)
+        if start is None:
+            raise UsageError(f"no snapshot {seq} of {key} is kept")
         read = partial(chunks.read, self._database)
         return Membership(
             columns=_columns(rows[-1]),
             members=rows[-1].members,
-            base=partial(read, rows[start].id, chunks.BASE),
-            changes=[partial(read, row.id, chunks.CHANGES) for row in rows[start + 1 :]],
+            base=partial(read, rows[start].id, chunks.BASE, rows=rows[start].members),
+            changes=[
+                partial(read, row.id, chunks.CHANGES, rows=row.entered + row.exited + row.updated)
+                for row in rows[start + 1 :]
+            ],
         )
 
     def changed_since_base(self, key: AudienceKey) -> tuple[int, int]:
@@ -200,8 +209,14 @@ class Snapshots:
             self._ordered(connection, held, "approved", reason)
 
     def discard(self, held: Snapshot, lease: Lease, *, reason: str | None) -> None:
+        """Drop this held capture.
+
+        Raises:
+            UsageError: it is no longer held; one that was approved meanwhile stays.
+        """
         with self._database.write(lease) as connection:
-            _discard(connection, [held.id])
+            if not _discard(connection, [held.id]):
+                raise UsageError(f"{held.plan_id} is no longer held")
             self._ordered(connection, held, "discarded", reason)
 
     def _ordered(
@@ -317,7 +332,11 @@ def _discard_held(connection: Connection, owner: int, *, keep: int) -> None:
     _discard(connection, ids)
 
 
-def _discard(connection: Connection, ids: Sequence[int]) -> None:
-    if ids:
-        connection.execute(delete(chunk).where(chunk.c.snapshot_id.in_(ids)))
-        connection.execute(update(snapshot).where(snapshot.c.id.in_(ids)).values(state="discarded"))
+def _discard(connection: Connection, ids: Sequence[int]) -> int:
+    """How many of ``ids`` were held, and are discarded now."""
+    held = snapshot.c.id.in_(ids), snapshot.c.state == "held"
+    discarded = connection.execute(update(snapshot).where(*held).values(state="discarded"))
+    if discarded.rowcount:
+        gone = select(snapshot.c.id).where(snapshot.c.id.in_(ids), snapshot.c.state == "discarded")
+        connection.execute(delete(chunk).where(chunk.c.snapshot_id.in_(gone)))
+    return discarded.rowcount

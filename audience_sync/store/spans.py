@@ -147,7 +147,8 @@ class Spans:
 
     def _set(self, row: Row[Any], part: str, after: str | None) -> Iterator[Change]:
         to_changes = entered if part == chunks.BASE else changed
-        for batch in chunks.read(self._database, row.id, part, after=after):
+        count = row.members if part == chunks.BASE else row.entered + row.exited + row.updated
+        for batch in chunks.read(self._database, row.id, part, rows=count, after=after):
             yield from to_changes(batch)
 
     # Writing, under the lease of the destination's lane
@@ -273,7 +274,8 @@ def _set_told(connection: Connection, walked: Span) -> None:
 
 
 def _current(key: AudienceKey) -> Select[Any]:
-    query = select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base)
+    counts = snapshot.c.members, snapshot.c.entered, snapshot.c.exited, snapshot.c.updated
+    query = select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base, *counts)
     return query.join(audience).where(audience.c.key == key, snapshot.c.state == "current")
 
 

@@ -50,6 +50,7 @@ def _identity() -> None:
         "destination",
         _id(),
         sa.Column("name", sa.Text, nullable=False, unique=True),
+        sa.Column("place", sa.Text),
         sa.Column("paused_reason", sa.Text),
         sa.Column("paused_since", Time),
         sa.Column("paused_until", Time),

@@ -202,6 +202,16 @@ def test_a_glob_reads_every_file_with_one_type_for_all(source: FilesSource, writ
     assert len(rows(source, "FROM read_csv(['d/[12].csv', 'e/?/4.csv'])")) == 3
 
 
+@pytest.mark.parametrize("empty", ["0.csv", "2.csv"])
+def test_an_empty_file_among_others_changes_no_type(
+    source: FilesSource, write: Write, empty: str
+) -> None:
+    write(empty, "user_id,t\n")
+    write("1.csv", "user_id,t\n7,2026-01-01T00:00:00Z\n")
+    query = "SELECT typeof(user_id), user_id FROM '*.csv' WHERE t <= :now"
+    assert rows(source, query) == [("BIGINT", 7)]
+
+
 @pytest.mark.parametrize("name", ["it's.csv", "a[1].csv", "a*.csv", 'q".csv', "ü b.csv"])
 def test_names_are_taken_literally_when_they_exist(
     source: FilesSource, write: Write, name: str
@@ -282,6 +292,13 @@ def test_a_header_alone_is_an_empty_read(
 ) -> None:
     write("x.csv", header)
     write("y.csv", "user_id,n\na,1\n")
+    assert rows(source, query) == []
+
+
+def test_headers_alone_have_the_columns_of_all(source: FilesSource, write: Write) -> None:
+    write("1.csv", "user_id\n")
+    write("2.csv", "user_id,t\n")
+    query = "SELECT user_id FROM read_csv('*.csv', union_by_name = true) WHERE t <= :now"
     assert rows(source, query) == []
 
 

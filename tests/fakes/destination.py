@@ -1,0 +1,107 @@
+"""A destination in memory: real calls, an answer of your choice, and a record of what arrived."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from audience_sync.destinations.segment import identify_call
+from audience_sync.domain.change import Change
+from audience_sync.domain.span import Refusal
+from audience_sync.pipeline.ports import Call, SpanContext
+
+Answer = Callable[[Sequence[str]], None]
+"""Asked with the user ids of each request; what it raises is the destination's answer."""
+
+
+def accept(_user_ids: Sequence[str]) -> None:
+    """Every request is accepted."""
+
+
+@dataclass(kw_only=True, eq=False)
+class FakeDestination:
+    """A ``Destination``. Everything is fast and large unless a test says otherwise."""
+
+    name: str = "fake"
+    fingerprint: str = "fingerprint"
+    rate: float = 1e9
+    reserve: float = 0.2
+    concurrency: int = 4
+    max_calls: int = 10
+    max_bytes: int = 1_000_000
+    deadline: float = 1.0
+    answer: Answer = accept
+    refused: Collection[str] = ()
+    """User ids that are refused before anything is sent."""
+    requests: list[list[str]] = field(default_factory=list)
+    """User ids of every request, in the order in which they started."""
+    accepted: list[Call] = field(default_factory=list)
+    """In the order of acceptance, repeats included."""
+    in_flight: int = 0
+    most_in_flight: int = 0
+    open_senders: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
+        if change.user_id in self.refused:
+            return Refusal(user_id=change.user_id, reason="no usable address")
+        return identify_call(change, context, fingerprint=self.fingerprint, integrations={})
+
+    def sender(self) -> FakeSender:
+        with self.lock:
+            self.open_senders += 1
+        return FakeSender(self)
+
+    @property
+    def told(self) -> list[str]:
+        """User ids accepted, repeats included."""
+        return [call.user_id for call in self.accepted]
+
+    @property
+    def sent(self) -> list[str]:
+        """User ids of all requests, whatever became of them."""
+        return [user_id for request in self.requests for user_id in request]
+
+    def bodies(self) -> dict[str, set[bytes]]:
+        """By messageId: a correct sender has one body for each."""
+        found: dict[str, set[bytes]] = {}
+        for call in self.accepted:
+            found.setdefault(orjson.loads(call.body)["messageId"], set()).add(call.body)
+        return found
+
+    def state(self) -> dict[str, object]:
+        """What each user was told last, by the order of acceptance."""
+        last = {call.user_id: orjson.loads(call.body) for call in self.accepted}
+        return {
+            user_id: body["traits"][body["context"]["personas"]["computation_key"]]
+            for user_id, body in last.items()
+        }
+
+
+class FakeSender:
+    """A ``Sender``."""
+
+    def __init__(self, destination: FakeDestination) -> None:
+        self._to = destination
+
+    def send(self, calls: Sequence[Call]) -> None:
+        to = self._to
+        user_ids = [call.user_id for call in calls]
+        with to.lock:
+            to.requests.append(user_ids)
+            to.in_flight += 1
+            to.most_in_flight = max(to.most_in_flight, to.in_flight)
+        try:
+            to.answer(user_ids)
+            with to.lock:
+                to.accepted += calls
+        finally:
+            with to.lock:
+                to.in_flight -= 1
+
+    def close(self) -> None:
+        with self._to.lock:
+            self._to.open_senders -= 1

@@ -1,0 +1,586 @@
+"""One walk of one span: what is told, what is committed, and what ends it early (P2, P3, P5)."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audience_sync.domain.audience import AudienceKey, Kind, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.span import Span
+from audience_sync.errors import (
+    AudienceSyncError,
+    BadCalls,
+    CredentialsRefused,
+    DestinationPaused,
+    LeaseLost,
+    RetryLater,
+    StoreFailed,
+)
+from audience_sync.pipeline import send
+from audience_sync.pipeline.deliver import Walk
+from audience_sync.store.leases import Leases
+from audience_sync.store.spans import Spans
+from tests.fakes.captures import Captured, new_store
+from tests.fakes.destination import Answer, FakeDestination
+from tests.fakes.spans import FakeLease, FakeSpans, entered
+
+EVERYTHING = frozenset(Tell)
+
+
+def users(count: int) -> list[str]:
+    return [f"u{number:05}" for number in range(count)]
+
+
+class Delivery:
+    """One span to a fake destination, walked as often as a test likes."""
+
+    def __init__(self, count: int, answer: Answer | None = None, **options: object) -> None:
+        self.to = FakeDestination(**options)  # type: ignore[arg-type]
+        self.to.answer = answer or self.to.answer
+        self.spans = FakeSpans(of=entered(users(count)), to=self.to)
+        self.lease = FakeLease()
+        self.stop = threading.Event()
+        self.progress: list[Span] = []
+
+    def walk(self, *, probing: bool = False, elapsed: Callable[[], float] = time.monotonic) -> Span:
+        walk = Walk(
+            destination=self.to,
+            spans=self.spans,  # type: ignore[arg-type]
+            lease=self.lease,
+            pace=send.SharedPace(self.to.rate, elapsed),
+            stop=self.stop,
+            installation="installation",
+            progress=self.progress.append,
+            probing=probing,
+        )
+        try:
+            return walk.deliver(self.spans.stored, kind=Kind.AUDIENCE, tell=EVERYTHING)
+        finally:
+            assert self.to.in_flight == 0, "a request was left behind"
+            assert self.to.open_senders == 0, "a connection was left open"
+
+    def fails(self, error: type[AudienceSyncError], **how: bool) -> AudienceSyncError:
+        with pytest.raises(error) as caught:
+            self.walk(**how)  # type: ignore[arg-type]
+        assert not self.spans.completed
+        return caught.value
+
+    def finish(self) -> None:
+        """Walk on from what is stored, undisturbed."""
+        self.to.answer = lambda _: None
+        self.walk()
+        assert self.spans.completed
+        assert set(self.to.told) == set(users(len(self.spans.of)))
+        assert all(len(bodies) == 1 for bodies in self.to.bodies().values())
+
+    def repeats(self) -> int:
+        return len(self.to.told) - len(set(self.to.told))
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were waited; none of them pass."""
+    waited: list[float] = []
+
+    def sleep(sending: send.Sending, seconds: float) -> None:
+        if seconds > 0:
+            waited.append(seconds)
+        if sending.stop.is_set():
+            raise send.Stopped("stopping")
+
+    monkeypatch.setattr(send.Sending, "_sleep", sleep)
+    return waited
+
+
+def jitter(draw: random.Random) -> Answer:
+    """Answers come in any order."""
+    return lambda _: time.sleep(draw.random() * 0.004)
+
+
+def first_times(number: int, error: Callable[[], Exception]) -> Answer:
+    """The first ``number`` requests get ``error``."""
+    left = [number]
+    lock = threading.Lock()
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        with lock:
+            left[0] -= 1
+            failing = left[0] >= 0
+        if failing:
+            raise error()
+
+    return answer
+
+
+def of_user(user_id: str, error: Callable[[], Exception]) -> Answer:
+    """Requests that hold ``user_id`` get ``error``."""
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if user_id in user_ids:
+            raise error()
+
+    return answer
+
+
+# Undisturbed
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(0, 120),
+    concurrency=st.integers(1, 8),
+    max_calls=st.integers(1, 15),
+)
+def test_everyone_is_told_once_in_whatever_order_answers_come(
+    seed: int, count: int, concurrency: int, max_calls: int
+) -> None:
+    delivery = Delivery(
+        count, jitter(random.Random(seed)), concurrency=concurrency, max_calls=max_calls
+    )
+    span = delivery.walk()
+    assert delivery.spans.completed
+    assert sorted(delivery.to.sent) == users(count)
+    assert span.books.accepted == count
+    assert span.books.remaining == 0
+    assert [s.position for s in delivery.progress] == [s.position for s in delivery.spans.commits]
+
+
+def test_never_more_than_concurrency_batches_beyond_the_committed_position() -> None:
+    draw, beyond = random.Random(7), []
+    delivery = Delivery(400, concurrency=5, max_calls=4)
+
+    def answer(user_ids: Sequence[str]) -> None:
+        started = int(user_ids[0][1:]) // 4 + 1
+        position = delivery.spans.stored.position
+        committed = 0 if position is None else (int(position[1:]) + 1) // 4
+        beyond.append(started - committed)
+        time.sleep(draw.random() * 0.01)
+
+    delivery.to.answer = answer
+    delivery.walk()
+    assert delivery.to.most_in_flight == 5
+    assert max(beyond) == 5
+
+
+def test_one_slow_answer_holds_the_position_but_not_the_others() -> None:
+    delivery = Delivery(100, concurrency=4, max_calls=5)
+    arrived = threading.Event()
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if "u00000" in user_ids:
+            assert arrived.wait(5)
+            assert not delivery.spans.commits
+        if "u00015" in user_ids:
+            arrived.set()
+
+    delivery.to.answer = answer
+    delivery.walk()
+    assert delivery.spans.commits[0].position == "u00019"
+
+
+def test_requests_keep_to_the_limits_of_calls_and_bytes() -> None:
+    delivery = Delivery(40, max_calls=7)
+    size = 2 + max(len(c.body) for c in calls_of(delivery))
+    delivery.to.max_bytes = 3 * size
+    delivery.walk()
+    assert {len(request) for request in delivery.to.requests} == {3, 1}
+    delivery = Delivery(40, max_calls=7)
+    delivery.walk()
+    assert max(len(request) for request in delivery.to.requests) == 7
+
+
+def calls_of(delivery: Delivery) -> list[send.Call]:
+    twin = Delivery(len(delivery.spans.of))
+    twin.walk()
+    return twin.to.accepted
+
+
+def test_nothing_to_tell_completes_the_span() -> None:
+    delivery = Delivery(0)
+    delivery.walk()
+    assert delivery.spans.completed
+    assert not delivery.to.requests
+
+
+# Refusals
+
+
+def test_bisecting_finds_exactly_the_poison_members() -> None:
+    poison = {"u00003", "u00004", "u00050", "u00099"}
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if poison.intersection(user_ids):
+            raise BadCalls("request refused (400)")
+
+    delivery = Delivery(100, answer, max_calls=20)
+    span = delivery.walk()
+    assert {refusal.user_id for refusal in delivery.spans.refusals} == poison
+    assert {refusal.reason for refusal in delivery.spans.refusals} == {"request refused (400)"}
+    assert sorted(delivery.to.told) == [user for user in users(100) if user not in poison]
+    assert (span.books.accepted, span.books.rejected) == (96, 4)
+    assert delivery.spans.completed
+
+
+@settings(max_examples=20)
+@given(poison=st.sets(st.integers(0, 79)), refused=st.sets(st.integers(0, 79), max_size=40))
+def test_any_mixture_of_refusals_adds_up(poison: set[int], refused: set[int]) -> None:
+    bad = {users(80)[number] for number in poison}
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if bad.intersection(user_ids):
+            raise BadCalls("request refused (400)")
+
+    unsendable = {users(80)[number] for number in refused}
+    delivery = Delivery(80, answer, max_calls=9, refused=unsendable)
+    span = delivery.walk()
+    assert sorted(delivery.to.told) == sorted(set(users(80)) - bad - unsendable)
+    assert {refusal.user_id for refusal in delivery.spans.refusals} == bad | unsendable
+    assert span.books.rejected == len(bad | unsendable)
+
+
+def refuse_all(_user_ids: Sequence[str]) -> None:
+    raise BadCalls("request refused (400)")
+
+
+def test_too_many_rejections_pause_before_the_position_moves() -> None:
+    delivery = Delivery(1000, refuse_all, max_calls=50, concurrency=1)
+    error = delivery.fails(DestinationPaused)
+    assert "more than 100" in str(error)
+    assert delivery.spans.stored.books.rejected == 100, "two batches of 50 were still allowed"
+    delivery = Delivery(1000, refuse_all, max_calls=500, concurrency=1)
+    delivery.fails(DestinationPaused)
+    assert not delivery.spans.commits
+    singles = [request for request in delivery.to.requests if len(request) == 1]
+    assert len(singles) == 101, "bisecting goes on although it is known to be too many"
+    assert not delivery.spans.refusals
+    delivery.finish()
+
+
+def test_rejections_of_several_batches_add_up_to_too_many() -> None:
+    delivery = Delivery(1000, refuse_all, max_calls=30, concurrency=4)
+    delivery.fails(DestinationPaused)
+    assert delivery.spans.stored.books.rejected <= 100
+
+
+def test_one_per_cent_of_a_large_span_may_be_rejected() -> None:
+    refused = users(150)
+    delivery = Delivery(15_000, max_calls=500, refused=refused)
+    assert delivery.walk().books.rejected == 150
+    delivery = Delivery(14_900, max_calls=500, refused=refused)
+    delivery.fails(DestinationPaused)
+    assert not delivery.to.requests or "u00000" not in delivery.to.told
+    assert delivery.spans.stored.books.rejected == 0
+
+
+# Faults
+
+
+def test_a_failed_request_goes_again_with_the_same_ids(waits: list[float]) -> None:
+    applied: list[list[str]] = []
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if draw.random() < 0.3:
+            applied.append(list(user_ids))
+            raise RetryLater("no complete answer")
+
+    draw = random.Random(3)
+    delivery = Delivery(200, answer)
+    delivery.walk()
+    assert applied
+    assert sorted(delivery.to.told) == users(200)
+    for request in applied:
+        assert delivery.to.requests.count(request) >= 2
+    assert all(0 < wait <= 60 for wait in waits)
+
+
+def test_waiting_as_asked_does_not_use_up_the_tries(waits: list[float]) -> None:
+    asked = first_times(40, lambda: RetryLater("too many requests", after=7.0, slow_down=True))
+    delivery = Delivery(10, asked)
+    delivery.walk()
+    assert sum(wait >= 7 for wait in waits) == 40
+    assert delivery.spans.completed
+
+
+def test_a_destination_that_only_asks_to_wait_pauses_at_last(waits: list[float]) -> None:
+    delivery = Delivery(10, first_times(10**6, lambda: RetryLater("busy", after=100.0)))
+    error = delivery.fails(DestinationPaused)
+    assert error.exit_code == 69
+    assert 900 <= sum(waits) <= 1000
+
+
+def test_a_long_retry_after_pauses_until_then(waits: list[float]) -> None:
+    delivery = Delivery(10, first_times(1, lambda: RetryLater("quota used", after=3600.0)))
+    error = delivery.fails(DestinationPaused)
+    assert isinstance(error, DestinationPaused)
+    assert error.seconds == 3600
+    assert len(delivery.to.requests) == 1
+    assert not waits
+    delivery.finish()
+
+
+def test_ten_tries_without_an_answer_pause(waits: list[float]) -> None:
+    delivery = Delivery(100, lambda _: no_answer(), concurrency=1)
+    error = delivery.fails(DestinationPaused)
+    assert (error.exit_code, type(error)) == (69, DestinationPaused)
+    assert len(delivery.to.requests) == send.MAX_ATTEMPTS == 10
+    assert waits == sorted(waits), "the waits do not grow"
+    delivery.finish()
+
+
+def no_answer() -> None:
+    raise RetryLater("no complete answer in 1 s")
+
+
+def test_a_429_halves_the_rate_and_acceptances_bring_it_back(waits: list[float]) -> None:
+    delivery = Delivery(100, concurrency=1, rate=100.0)
+    busy = first_times(1, lambda: RetryLater("too many requests", after=0.0, slow_down=True))
+    delivery.to.answer = busy
+    delivery.walk(elapsed=lambda: 0.0)
+    reserved = [after - before for before, after in zip(paces(waits), paces(waits)[1:])]
+    assert max(reserved) > 0.15, "the rate was not halved"
+    assert min(reserved[-2:]) < 0.15, "the rate does not climb back"
+
+
+def paces(waits: list[float]) -> list[float]:
+    """With a clock that stands still each wait is the whole distance to that request's turn."""
+    return [wait for wait in waits if wait > 0.1]
+
+
+def test_credentials_refused_stop_at_once_and_lose_nothing() -> None:
+    refused = of_user("u00035", lambda: CredentialsRefused("key refused (401)"))
+    delivery = Delivery(200, refused, concurrency=3)
+    error = delivery.fails(CredentialsRefused)
+    assert error.exit_code == 77
+    assert delivery.spans.stored.position == "u00029", "what came before is committed"
+    assert len(delivery.to.requests) <= 3 + 3, "requests went out after the refusal"
+    delivery.finish()
+    assert delivery.repeats() <= 2 * 10, "only what was in flight goes again"
+
+
+# A destination that was paused is asked with one request
+
+
+def one_at_a_time_first(delivery: Delivery) -> Answer:
+    """Fails the test when a second request starts before the first acceptance."""
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        alone = not delivery.to.accepted
+        before = len(delivery.to.requests)
+        time.sleep(0.01)
+        if alone:
+            overlapping.append(len(delivery.to.requests) - before)
+
+    overlapping: list[int] = []
+    delivery.to.answer = answer
+    delivery.overlapping = overlapping  # type: ignore[attr-defined]
+    return answer
+
+
+def test_a_probe_goes_alone() -> None:
+    delivery = Delivery(200)
+    one_at_a_time_first(delivery)
+    delivery.walk(probing=True)
+    assert delivery.overlapping == [0]  # type: ignore[attr-defined]
+    assert delivery.to.most_in_flight == 4, "after the probe all may go"
+
+
+def test_members_that_are_never_sent_are_no_probe() -> None:
+    delivery = Delivery(200, max_calls=10, refused=users(30))
+    one_at_a_time_first(delivery)
+    delivery.walk(probing=True)
+    assert delivery.overlapping == [0]  # type: ignore[attr-defined]
+
+
+def test_a_probe_that_fails_is_the_only_request() -> None:
+    delivery = Delivery(200, first_times(10**6, lambda: CredentialsRefused("key refused (401)")))
+    delivery.fails(CredentialsRefused, probing=True)
+    assert len(delivery.to.requests) == 1
+    delivery.finish()
+    assert delivery.repeats() == 0
+
+
+# Stopping, leases, the store
+
+
+def test_a_stop_finishes_what_is_in_flight_and_nothing_more() -> None:
+    delivery = Delivery(500, concurrency=3)
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        if len(delivery.to.requests) == 10:
+            delivery.stop.set()
+        time.sleep(0.03)
+
+    delivery.to.answer = answer
+    span = delivery.walk()
+    assert not delivery.spans.completed
+    assert len(delivery.to.requests) <= 10 + 3
+    assert span.books.accepted == len(delivery.to.told), "a finished call was not committed"
+    assert span == delivery.spans.stored
+    delivery.stop.clear()
+    delivery.finish()
+    assert delivery.repeats() == 0
+
+
+def test_a_stop_ends_a_wait_for_the_rate_or_a_retry() -> None:
+    for answer, rate in ((lambda _: no_answer(), 1e9), (lambda _: None, 0.5)):
+        delivery = Delivery(500, answer, rate=rate)
+        threading.Timer(0.1, delivery.stop.set).start()
+        started = time.monotonic()
+        delivery.walk()
+        assert time.monotonic() - started < 2
+        delivery.stop.clear()
+        delivery.to.rate = 1e9
+        delivery.finish()
+
+
+def test_what_pauses_a_destination_is_told_although_we_stop() -> None:
+    delivery = Delivery(500, concurrency=3)
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if "u00020" in user_ids:
+            delivery.stop.set()
+            time.sleep(0.5)  # the others have long seen the stop
+            raise CredentialsRefused("key refused (401)")
+
+    delivery.to.answer = answer
+    delivery.fails(CredentialsRefused)
+    assert delivery.spans.stored.position == "u00019"
+
+
+def test_a_lease_that_may_not_outlive_a_request_sends_nothing() -> None:
+    delivery = Delivery(100)
+    delivery.lease.seconds = delivery.to.deadline
+    delivery.fails(LeaseLost)
+    assert not delivery.to.requests
+    delivery.lease.seconds = 60.0
+    delivery.finish()
+
+
+def test_a_lease_that_runs_out_ends_the_walk() -> None:
+    delivery = Delivery(400, concurrency=2)
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        if len(delivery.to.requests) == 9:
+            delivery.lease.seconds = 0.5
+        time.sleep(0.005)
+
+    delivery.to.answer = answer
+    delivery.fails(LeaseLost)
+    assert len(delivery.to.requests) <= 9 + 1
+    delivery.lease.seconds = 60.0
+    delivery.finish()
+
+
+def test_a_lease_is_looked_at_again_before_a_retry(waits: list[float]) -> None:
+    delivery = Delivery(10)
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        delivery.lease.seconds = 0.5
+        raise RetryLater("no complete answer")
+
+    delivery.to.answer = answer
+    delivery.fails(LeaseLost)
+    assert len(delivery.to.requests) == 1
+
+
+@pytest.mark.parametrize("failure", [LeaseLost("taken over"), StoreFailed("the disk is full")])
+@pytest.mark.parametrize("at", [0, 3, 19])
+def test_nothing_is_committed_or_sent_after_a_failed_commit(
+    failure: AudienceSyncError, at: int
+) -> None:
+    delivery = Delivery(200, concurrency=3)
+    delivery.spans.fails_at, delivery.spans.failure = at, failure
+    failed_at: list[int] = []
+    draw = random.Random(at)
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        if delivery.spans.tried > at:
+            failed_at.append(1)
+        time.sleep(draw.random() * 0.004)
+
+    delivery.to.answer = answer
+    delivery.fails(type(failure))
+    assert delivery.spans.tried == len(delivery.spans.commits) + 1
+    assert len(failed_at) <= 2, "requests started after the commit had failed"
+    delivery.spans.fails_at = None
+    delivery.finish()
+    assert delivery.repeats() <= 3 * 10
+
+
+def test_a_commit_that_fails_at_the_end_stops_those_that_still_wait() -> None:
+    """All batches are under way when the first commit fails; the rest must not go on trying."""
+    delivery = Delivery(30, concurrency=4)
+    delivery.spans.fails_at, delivery.spans.failure = 0, LeaseLost("taken over")
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if "u00000" not in user_ids:
+            raise RetryLater("unavailable (503)", after=1.0)
+
+    delivery.to.answer = answer
+    started = time.monotonic()
+    delivery.fails(LeaseLost)
+    assert time.monotonic() - started < 0.9
+    assert len(delivery.to.requests) == 3
+
+
+def test_a_walk_that_cannot_read_on_still_commits_what_was_accepted() -> None:
+    delivery = Delivery(100)
+    whole = delivery.spans.of
+
+    def broken(span: Span):  # type: ignore[no-untyped-def]
+        yield from whole[:50]
+        raise StoreFailed("a stored chunk is damaged")
+
+    delivery.spans.changes = broken  # type: ignore[method-assign]
+    delivery.fails(StoreFailed)
+    assert delivery.spans.stored.books.accepted == len(delivery.to.told)
+    del delivery.spans.changes
+    delivery.finish()
+    assert delivery.repeats() == 0
+
+
+def test_no_transaction_is_open_while_a_request_is_under_way(tmp_path: Path) -> None:
+    """Another connection can write to the SQLite store at any time, without waiting."""
+    path = tmp_path / "state.db"
+    database = new_store(f"sqlite:///{path}")
+    captured = Captured(database)
+    key = AudienceKey("vip")
+    captured.capture(key, users(300))
+    writes: list[int] = []
+
+    def answer(_user_ids: Sequence[str]) -> None:
+        with closing(sqlite3.connect(path, timeout=2, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("UPDATE installation SET key = key")
+            other.execute("COMMIT")
+            (busy, *_) = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            writes.append(busy)
+
+    to = FakeDestination(answer=answer, concurrency=1, max_calls=30)
+    spans = Spans(database, lambda: datetime.now(UTC))
+    with Leases(database).hold("deliver:fake:initial") as lease:
+        (waiting,) = spans.waiting("fake", [key])
+        span = spans.open(waiting, "fake", tell=EVERYTHING, limits=Limits(), lease=lease)
+        walk = Walk(
+            destination=to,
+            spans=spans,
+            lease=lease,
+            pace=send.SharedPace(1e9, time.monotonic),
+            stop=threading.Event(),
+            installation="installation",
+        )
+        assert walk.deliver(span, kind=Kind.AUDIENCE, tell=EVERYTHING).books.remaining == 0
+    assert writes == [0] * 10
+    database.close()
