@@ -181,20 +181,28 @@ class Deliveries:
     def deliver(
         self, stop: threading.Event, only: Collection[AudienceKey] | None = None
     ) -> Iterator[Delivered]:
-        """Incremental deliveries first, then initial ones.
+        """At each destination incremental deliveries first, then initial ones.
 
         Raises:
             LeaseTaken: never; a lane that is leased is skipped.
             StoreFailed, LeaseLost: nothing can be written now.
         """
-        for lane in (Lane.INCREMENTAL, Lane.INITIAL):
-            with ThreadPoolExecutor(max(len(self.destinations), 1), str(lane)) as pool:
-                runs = [
-                    pool.submit(self._run, destination, lane, stop, only)
-                    for destination in self.destinations.values()
-                ]
-                for run in runs:
-                    yield from run.result()
+        with ThreadPoolExecutor(max(len(self.destinations), 1), "destination") as pool:
+            runs = [
+                pool.submit(self._lanes, destination, stop, only)
+                for destination in self.destinations.values()
+            ]
+            for run in runs:
+                yield from run.result()
+
+    def _lanes(
+        self,
+        destination: Destination,
+        stop: threading.Event,
+        only: Collection[AudienceKey] | None,
+    ) -> Sequence[Delivered]:
+        lanes = (Lane.INCREMENTAL, Lane.INITIAL)
+        return [d for lane in lanes for d in self._run(destination, lane, stop, only)]
 
     def _run(
         self,

@@ -101,10 +101,12 @@ class _Flight:
             while self._running:
                 self._settle()
         finally:
+            self._halt.set()
             self._pool.shutdown()
             for sender in self._senders:
                 sender.close()
-        if self._failure is not None and error is None:
+        # What a request met after we began to stop must be known: it may pause the destination.
+        if self._failure is not None and (error is None or isinstance(error, Stopped)):
             raise self._failure
 
     def start(self, batch: Batch) -> None:
@@ -115,6 +117,8 @@ class _Flight:
         """
         while self._window.full and self._failure is None:
             self._settle()
+        if self._walk.stop.is_set():
+            self._fail(Stopped("stopping"))
         if self._failure is not None:
             raise self._failure
         self._running[self._pool.submit(self._send, batch)] = self._window.start()
@@ -150,9 +154,14 @@ class _Flight:
         if books.rejected > books.max_rejected:
             self._fail(too_many_rejections(self._walk.destination.name, books.max_rejected))
             return
-        self.span = self._walk.spans.advance(self.span, books, ripe[0], self._walk.lease)
+        try:
+            self.span = self._walk.spans.advance(self.span, books, ripe[0], self._walk.lease)
+        except AudienceSyncError as error:
+            self._fail(error)
+            return
         self._may_commit = True
-        self._window.size = self._walk.destination.concurrency
+        if ripe[0].accepted:
+            self._window.size = self._walk.destination.concurrency
         self._walk.progress(self.span)
 
     def _fail(self, error: AudienceSyncError) -> None:

@@ -58,12 +58,14 @@ class LaneRun:
     clock: Callable[[], datetime]
     elapsed: Callable[[], float]
     progress: Callable[[Span], None]
+    error: AudienceSyncError | None = None
+    """What the destination's other lane just met: everything waits for the next run."""
 
     def deliver(self) -> Iterator[Delivered]:
         """Open what is due, then walk span after span, oldest first.
 
-        A destination that pauses ends the run for all its spans; a span whose own delivery
-        fails does not stop the next.
+        What ends the delivery of one span ends the run: the destination pauses, or nothing can
+        be written down, and every further request would be sent again.
         """
         self._open_spans()
         spans = [
@@ -71,16 +73,18 @@ class LaneRun:
             for span in self.spans.unfinished(self.destination.name, self.lane)
             if span.audience in self.subscriptions
         ]
-        pause = self.pauses.paused(self.destination.name)
-        error: AudienceSyncError | None = None
-        if pause is not None and pause.until is not None and pause.until > self.clock():
-            error = DestinationPaused(pause.reason, hint=f"goes on after {pause.until:%H:%M} UTC")
-        walk = self._walk(probing=pause is not None)
+        walk = self._walk()
+        error = self.error or self._pause_goes_on()
         for span in spans:
             delivered = self._deliver(span, walk, error)
-            if isinstance(delivered.error, DestinationPaused):
-                error = delivered.error
+            error = error or delivered.error
             yield delivered
+
+    def _pause_goes_on(self) -> DestinationPaused | None:
+        pause = self.pauses.paused(self.destination.name)
+        if pause is None or pause.until is None or pause.until <= self.clock():
+            return None
+        return DestinationPaused(pause.reason, hint=f"goes on after {pause.until:%H:%M} UTC")
 
     def _open_spans(self) -> None:
         name = self.destination.name
@@ -90,7 +94,7 @@ class LaneRun:
                 how = self.subscriptions[waiting.audience]
                 self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
 
-    def _walk(self, *, probing: bool) -> Walk:
+    def _walk(self) -> Walk:
         initial_open = any(
             span.state is SpanState.OPEN
             for span in self.spans.unfinished(self.destination.name, Lane.INITIAL)
@@ -103,28 +107,26 @@ class LaneRun:
             pace=SharedPace(self.destination.rate * part, self.elapsed),
             stop=self.stop,
             installation=self.installation,
-            progress=self._resume_first(probing),
-            probing=probing,
         )
 
-    def _resume_first(self, probing: bool) -> Callable[[Span], None]:
-        """The first accepted batch after a pause ends the pause."""
-        paused = probing
+    def _resume_after(self, before: Span) -> Callable[[Span], None]:
+        """The first acceptance after a pause ends the pause; refusals do not."""
+        paused = True
 
-        def progress(span: Span) -> None:
+        def resume(span: Span) -> None:
             nonlocal paused
-            if paused and span.books.accepted:
+            if paused and span.books.accepted > before.books.accepted:
                 self.pauses.resume(self.destination.name, self.lease)
                 paused = False
-            self.progress(span)
 
-        return progress
+        return resume
 
     def _deliver(self, span: Span, walk: Walk, error: AudienceSyncError | None) -> Delivered:
         if span.state is SpanState.HELD:
             return Delivered(span=span, outcome="held")
         if error is not None:
-            return Delivered(span=span, outcome="paused", error=error)
+            outcome = "paused" if isinstance(error, DestinationPaused) else "failed"
+            return Delivered(span=span, outcome=outcome, error=error)
         if self.stop.is_set():
             return Delivered(span=span, outcome="stopped")
         return self._walked(span, walk, self.subscriptions[span.audience])
@@ -132,7 +134,10 @@ class LaneRun:
     def _walked(self, span: Span, walk: Walk, how: Subscription) -> Delivered:
         failure: AudienceSyncError | None = None
         latest = deque([span], maxlen=1)
-        walk = replace(walk, progress=_both(walk.progress, latest.append))
+        probing = self.pauses.paused(self.destination.name) is not None
+        resume = self._resume_after(span) if probing else _nothing
+        progress = _each(latest.append, resume, self.progress)
+        walk = replace(walk, progress=progress, probing=probing)
         try:
             after = walk.deliver(span, kind=how.kind, tell=how.tell)
             outcome = "completed" if not after.books.remaining else "stopped"
@@ -151,9 +156,13 @@ class LaneRun:
         )
 
 
-def _both(one: Callable[[Span], None], two: Callable[[Span], object]) -> Callable[[Span], None]:
+def _nothing(_span: Span) -> None:
+    pass
+
+
+def _each(*functions: Callable[[Span], object]) -> Callable[[Span], None]:
     def call(span: Span) -> None:
-        two(span)
-        one(span)
+        for function in functions:
+            function(span)
 
     return call
