@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Collection
-from typing import Any
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -15,27 +18,30 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 QUIET = ("httpx", "httpcore", "alembic", "apscheduler")
 """Libraries whose INFO lines hold URLs or say nothing to an operator."""
 
+SHORTEST = 4
+"""Characters. Redacting anything shorter would make logs unreadable and hide nothing."""
 
-def configure(secrets: Collection[str], *, verbose: bool = False) -> None:
+
+def configure(secrets: Collection[str]) -> None:
     """Console lines on a terminal, one JSON object a line otherwise.
 
     Args:
-        secrets: never shown, neither raw nor in base64 nor URL-encoded.
+        secrets: never shown, in none of their ``forms``.
     """
-    terminal = sys.stderr.isatty()
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _Redact(secrets),
+        name_the_error,
     ]
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _renderer(),
+                Redacted(secrets),
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
@@ -43,32 +49,61 @@ def configure(secrets: Collection[str], *, verbose: bool = False) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.INFO
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
 
 
+def _renderer() -> Processor:
+    if sys.stderr.isatty():
+        return structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
+    return structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def name_the_error(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Class and place of an exception instead of its text, which could hold a person's data."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exception()
+    elif isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["exception"] = named(error)
+    return event
+
+
+def named(error: BaseException) -> str:
+    """``KeyError at spans.py:12``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
+
+
 def forms(secret: str) -> set[str]:
-    """The forms in which a secret may turn up."""
+    """The forms in which a secret may turn up: as it is, encoded for HTTP, quoted in JSON."""
     encoded = base64.b64encode(secret.encode()).decode()
     basic = base64.b64encode(f"{secret}:".encode()).decode()
-    return {secret, encoded.rstrip("="), basic.rstrip("="), quote(secret, safe="")}
+    return {
+        secret,
+        encoded.rstrip("="),  # some cut the padding
+        basic.rstrip("="),
+        quote(secret, safe=""),
+        quote_plus(secret, safe=""),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+    }
 
 
-class _Redact:
+class Redacted:
+    """The last processor: what it lets through is what is written."""
+
     def __init__(self, secrets: Collection[str]) -> None:
-        found = {form for secret in secrets if len(secret) > 3 for form in forms(secret)}
+        found = {form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret)}
         self._forms = sorted(found, key=len, reverse=True)
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return {key: self._clean(value) for key, value in event.items()}
-
-    def _clean(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
+    def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
+        text = str(line)
         for form in self._forms:
-            value = value.replace(form, "[secret]")
-        return value
+            text = text.replace(form, "[secret]")
+        return text

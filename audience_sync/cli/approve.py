@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from audience_sync.cli.opened import confirm, opened
-from audience_sync.cli.render import number, plural
+from audience_sync.cli.output import say
+from audience_sync.cli.render import duration, number, plural
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,53 +26,63 @@ if TYPE_CHECKING:
 @click.pass_context
 def approve(context: click.Context, plan: str, discard: bool, reason: str | None, yes: bool) -> int:
     """Let exactly the held PLAN go. `status` and `sync` show its id."""
+    from audience_sync.pipeline.capture import plan_time
+
+    plan_time(plan)
     with opened(context, writes=True) as app:
-        held = _only([s for s in app.snapshots.held() if s.plan_id.startswith(plan)], plan)
-        if held is not None:
-            _capture(app, held, discard=discard, reason=reason, yes=yes)
-            return 0
-        spans = [span for span in app.spans.held() if span.plan_id.startswith(plan)]
-        if len({span.plan_id for span in spans}) > 1:
-            raise UsageError(f"{plan} is the beginning of several plans", hint="type more of it")
-        if not spans:
-            raise UsageError(f"nothing is held as {plan}", hint="audience-sync status")
-        if discard:
-            raise UsageError(
-                "a first delivery that is held sends nothing; it cannot be discarded",
-                hint="take the destination out of the audience instead",
-            )
-        _first_deliveries(app, spans, reason=reason, yes=yes)
+        snapshots = [held for held in app.snapshots.held() if held.plan_id.startswith(plan)]
+        spans = [held for held in app.spans.held() if held.plan_id.startswith(plan)]
+        _check_one(plan, {held.plan_id for held in snapshots} | {held.plan_id for held in spans})
+        if snapshots:
+            _capture(app, snapshots[0], discard=discard, reason=reason, yes=yes)
+        else:
+            _first_deliveries(app, spans, discard=discard, reason=reason, yes=yes)
     return 0
 
 
-def _only(found: list[Snapshot], plan: str) -> Snapshot | None:
-    exact = [s for s in found if s.plan_id == plan] or found
-    if len(exact) > 1:
+def _check_one(plan: str, found: Collection[str]) -> None:
+    if not found:
+        raise UsageError(f"nothing is held as {plan}", hint="audience-sync status shows what is")
+    if len(found) > 1:
         raise UsageError(f"{plan} is the beginning of several plans", hint="type more of it")
-    return exact[0] if exact else None
 
 
 def _capture(app: App, held: Snapshot, *, discard: bool, reason: str | None, yes: bool) -> None:
     counts = held.counts
-    click.echo(
+    say(
         f"{held.audience}  {number(counts.previous)} → {number(counts.members)}   "
         f"+{number(counts.entered)} −{number(counts.exited)}   held: {'; '.join(held.held_for)}"
     )
     confirm("Discard it?" if discard else "Let it go?", yes=yes)
     with app.leases.hold(f"capture:{held.audience}") as lease:
-        decide: Any = app.snapshots.discard if discard else app.snapshots.approve
-        decide(held, lease, reason=reason)
-    click.echo("discarded" if discard else "approved; the next sync tells it")
+        if discard:
+            app.snapshots.discard(held, lease, reason=reason)
+        else:
+            app.snapshots.approve(held, lease, reason=reason)
+    say("discarded" if discard else "approved; the next sync tells it")
 
 
-def _first_deliveries(app: App, spans: list[Span], *, reason: str | None, yes: bool) -> None:
+def _first_deliveries(
+    app: App, spans: Sequence[Span], *, discard: bool, reason: str | None, yes: bool
+) -> None:
+    if discard:
+        raise UsageError(
+            "a first delivery that is held sends nothing; it cannot be discarded",
+            hint="take the destination out of the audience instead",
+        )
     for span in spans:
-        seconds = span.books.total / app.destinations[span.destination].rate
-        click.echo(
+        say(
             f"{span.audience} → {span.destination}  first delivery to "
-            f"{plural(span.books.total, 'member')}, at least {seconds / 60:,.0f} min"
+            f"{plural(span.books.total, 'member')}{_shortest(app, span)}"
         )
     confirm("Let it go?", yes=yes)
     for span in spans:
         app.spans.approve(span, reason=reason)
-    click.echo("approved; the next sync tells it")
+    say("approved; the next sync tells it")
+
+
+def _shortest(app: App, span: Span) -> str:
+    destination = app.destinations.get(span.destination)
+    if destination is None:
+        return "; the destination is not configured"
+    return f", at least {duration(span.books.total / destination.rate)}"

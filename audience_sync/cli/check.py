@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from audience_sync.cli.opened import opened, present
+from audience_sync.cli.output import say
 from audience_sync.cli.render import left, to_json
 from audience_sync.errors import AudienceSyncError, worst
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.bootstrap import App, Destination
     from audience_sync.pipeline.cycle import Configured
+
+OK = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """One thing that was looked at; also what ``--json`` shows of it."""
+
+    what: str
+    name: str
+    ok: bool
+    text: str
+    hint: str | None
+    exit_code: int
 
 
 @click.command()
@@ -22,39 +39,40 @@ if TYPE_CHECKING:
 @click.pass_context
 def check(context: click.Context, offline: bool, as_json: bool) -> int:
     """Validate the configuration, reach sources and destinations. Sends and writes nothing."""
-    found: list[dict[str, Any]] = []
-    codes: list[int] = []
+    found: list[Checked] = []
     with opened(context, writes=False) as app:
-        for what, name, result in _checks(app, offline=offline):
-            failed = isinstance(result, AudienceSyncError)
-            hint = result.hint if isinstance(result, AudienceSyncError) else None
-            found.append(
-                {"what": what, "name": name, "ok": not failed, "text": str(result), "hint": hint}
-            )
-            codes += [result.exit_code] if isinstance(result, AudienceSyncError) else []
+        for checked in _checks(app, offline=offline):
+            found.append(checked)
             if not as_json:
-                _print(found[-1])
+                _print(checked)
     if as_json:
-        click.echo(to_json({"checks": found}))
-    return worst(codes)
+        say(to_json({"checks": found}))
+    return worst([checked.exit_code for checked in found])
 
 
-def _checks(app: App, *, offline: bool) -> Iterator[tuple[str, str, str | AudienceSyncError]]:
+def _checks(app: App, *, offline: bool) -> Iterator[Checked]:
     for configured in app.audiences.values():
-        yield "audience", configured.audience.key, _tried(lambda c=configured: _audience(app, c))
+        yield _tried("audience", configured.audience.key, partial(_read, app, configured))
     for name, destination in app.destinations.items():
         if not offline:
-            yield "destination", name, _tried(lambda d=destination: _reached(d))
+            yield _tried("destination", name, partial(_reach, destination))
 
 
-def _tried(attempt: Any) -> str | AudienceSyncError:
+def _tried(what: str, name: str, attempt: Callable[[], str]) -> Checked:
     try:
-        return str(attempt())
+        return Checked(what=what, name=name, ok=True, text=attempt(), hint=None, exit_code=OK)
     except AudienceSyncError as error:
-        return error
+        return Checked(
+            what=what,
+            name=name,
+            ok=False,
+            text=str(error),
+            hint=error.hint,
+            exit_code=error.exit_code,
+        )
 
 
-def _audience(app: App, configured: Configured) -> str:
+def _read(app: App, configured: Configured) -> str:
     from audience_sync.engines.columns import carried_columns
 
     audience = configured.audience
@@ -65,13 +83,13 @@ def _audience(app: App, configured: Configured) -> str:
     return columns + ("   new key, permanent after the first capture" if is_new else "")
 
 
-def _reached(destination: Any) -> str:
+def _reach(destination: Destination) -> str:
     destination.reach()
     return "reached"
 
 
-def _print(found: dict[str, Any]) -> None:
-    mark = "ok    " if found["ok"] else "WRONG "
-    click.echo(f"{mark}{left(found['what'], 13)}{left(found['name'], 20)}{found['text']}")
-    if found["hint"]:
-        click.echo(f"      {found['hint']}")
+def _print(checked: Checked) -> None:
+    mark = "ok    " if checked.ok else "WRONG "
+    say(f"{mark}{left(checked.what, 13)}{left(checked.name, 28)}{checked.text}")
+    if checked.hint:
+        say(f"      {checked.hint}")

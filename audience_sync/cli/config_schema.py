@@ -6,6 +6,8 @@ import json
 
 import rich_click as click
 
+from audience_sync.cli.output import say
+
 
 @click.group()
 def config() -> None:
@@ -17,5 +19,5 @@ def schema() -> int:
     """Print the JSON schema of config.toml."""
     from audience_sync.config.schema import schema as made
 
-    click.echo(json.dumps(made(), indent=2, ensure_ascii=False))
+    say(json.dumps(made(), indent=2, ensure_ascii=False))
     return 0

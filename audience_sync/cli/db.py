@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from audience_sync.cli.opened import load
+from audience_sync.cli.output import say
 from audience_sync.cli.render import to_json
 
 
@@ -25,7 +26,7 @@ def upgrade(context: click.Context) -> int:
         done = migrate.upgrade(database)
     finally:
         database.close()
-    click.echo(f"schema {migrate.HEAD}" + ("" if done else ", as it was"))
+    say(f"schema {migrate.HEAD}" + ("" if done else ", as it was"))
     return 0
 
 
@@ -43,7 +44,7 @@ def current(context: click.Context, as_json: bool) -> int:
     finally:
         database.close()
     if as_json:
-        click.echo(to_json({"store": found, "program": migrate.HEAD}))
+        say(to_json({"store": found, "program": migrate.HEAD}))
     else:
-        click.echo(f"store: {found or 'none yet'}   this version: {migrate.HEAD}")
+        say(f"store: {found or 'none yet'}   this version: {migrate.HEAD}")
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -14,6 +15,7 @@ from audience_sync.errors import SourceFailed, worst
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
+    from audience_sync.pipeline.capture import Examined
     from audience_sync.pipeline.cycle import Configured
 
 EXIT_CHANGES = 4
@@ -57,11 +59,12 @@ def show_diff(
     exit_code: bool = False,
 ) -> int:
     """Examine and print; also ``sync --dry-run``."""
-    printer = PRINTERS[form](members)
     codes: list[int] = []
     changed = False
     with opened(context, writes=False) as app:
-        for configured in chosen(app, patterns):
+        picked = chosen(app, patterns)
+        printer = PRINTERS[form](members)
+        for configured in picked:
             try:
                 with _examined(app, configured, cycle_time) as examined:
                     changed |= examined.changes_something
@@ -73,7 +76,9 @@ def show_diff(
     return worst(codes) or (EXIT_CHANGES if exit_code and changed else 0)
 
 
-def _examined(app: App, configured: Configured, cycle_time: datetime) -> Any:
+def _examined(
+    app: App, configured: Configured, cycle_time: datetime
+) -> AbstractContextManager[Examined]:
     from audience_sync.pipeline.capture import examine
 
     return examine(

@@ -1,16 +1,18 @@
-"""The forms in which ``audience-sync diff`` shows what it examined."""
+"""The forms in which ``audience-sync diff`` shows what it examined.
+
+A reader who leaves early (``head``) ends the command: ``BrokenPipeError`` is let through.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
-import rich_click as click
-
+from audience_sync.cli.output import warn, write
 from audience_sync.cli.render import duration, left, number, plural, to_json
 from audience_sync.domain.change import Change
 from audience_sync.domain.guard import percent
@@ -23,11 +25,31 @@ if TYPE_CHECKING:
     from audience_sync.pipeline.cycle import Configured
 
 
+class Printer(Protocol):
+    def show(self, app: App, examined: Examined) -> None: ...
+
+    def failed(self, configured: Configured, error: SourceFailed) -> None:
+        """Say that an audience could not be examined; the others are."""
+
+    def end(self) -> None: ...
+
+
 def changes_of(examined: Examined) -> Generator[Change]:
     from audience_sync.store.chunk_rows import changed
 
     for batch in examined.comparison.changes():
         yield from changed(batch)
+
+
+def sample(examined: Examined, members: int) -> Iterator[Change]:
+    """The first ``members`` who change."""
+    if members:
+        with closing(changes_of(examined)) as changes:
+            yield from islice(changes, members)
+
+
+def _print(line: str) -> None:
+    write(line + "\n")
 
 
 class TablePrinter:
@@ -45,36 +67,33 @@ class TablePrinter:
             size = f"{number(counts.previous)} → {number(counts.members)}   "
             size += f"+{number(counts.entered)} −{number(counts.exited)}"
             size += f" ~{number(counts.updated)}" if counts.updated else ""
-        click.echo(left(examined.audience.key) + size + _definition(examined))
+        _print(left(examined.audience.key) + size + _definition(examined))
         expected = forecasts(app, examined)
         for forecast in expected:
-            click.echo(f"  {left(forecast.destination, 11)}{_calls(forecast)}")
+            _print(f"  {left(forecast.destination, 11)}{_calls(forecast)}")
         for line in _guard(app, examined, expected):
-            click.echo(f"  {left('guard', 11)}{line}")
+            _print(f"  {left('guard', 11)}{line}")
         for line in _notes(examined):
-            click.echo(f"  {left('rows', 11)}{line}")
+            _print(f"  {left('rows', 11)}{line}")
         self._show_members(examined)
         if examined.changes_something:
-            click.echo(f"  {left('plan', 11)}{examined.plan_id}")
+            _print(f"  {left('plan', 11)}{examined.plan_id}")
             self._plans.append((examined.audience.key, examined.plan_id))
 
     def _show_members(self, examined: Examined) -> None:
-        if not self._members:
-            return
-        with closing(changes_of(examined)) as changes:
-            for change, _ in zip(changes, range(self._members), strict=False):
-                click.echo(f"  {left(change.kind, 11)}{change.user_id}")
+        for change in sample(examined, self._members):
+            _print(f"  {left(change.kind, 11)}{change.user_id}")
 
     def failed(self, configured: Configured, error: SourceFailed) -> None:
-        click.echo(f"{left(configured.audience.key)}FAILED: {error}")
+        _print(f"{left(configured.audience.key)}FAILED: {error}")
         if error.hint:
-            click.echo(f"  {error.hint}")
+            _print(f"  {error.hint}")
 
     def end(self) -> None:
         if self._plans:
             keys = " ".join(key for key, _ in self._plans)
             plans = " ".join(f"--plan {plan}" for _, plan in self._plans)
-            click.echo(f"exactly this: audience-sync sync {keys} {plans}")
+            _print(f"exactly this: audience-sync sync {keys} {plans}")
 
 
 def _definition(examined: Examined) -> str:
@@ -139,9 +158,8 @@ class JsonPrinter:
             "destinations": expected,
         }
         if self._members:
-            with closing(changes_of(examined)) as changes:
-                sample = zip(changes, range(self._members), strict=False)
-                shown["sample"] = [_listed(examined, change) for change, _ in sample]
+            changes = sample(examined, self._members)
+            shown["sample"] = [_listed(examined, change) for change in changes]
         self._audiences.append(shown)
 
     def failed(self, configured: Configured, error: SourceFailed) -> None:
@@ -149,45 +167,47 @@ class JsonPrinter:
         self._audiences.append(failure)
 
     def end(self) -> None:
-        click.echo(to_json({"audiences": self._audiences}))
+        _print(to_json({"audiences": self._audiences}))
 
 
 class LinePrinter:
-    """Every change on its own line."""
+    """Every change as a line of JSON."""
 
     def __init__(self, _members: int) -> None:
-        self.begin()
-
-    def begin(self) -> None: ...
+        """All members are shown anyway."""
 
     def show(self, app: App, examined: Examined) -> None:
         for change in changes_of(examined):
             self.line(_listed(examined, change))
 
-    def line(self, listed: dict[str, Any]) -> None:
-        sys.stdout.write(to_json(listed) + "\n")
+    def line(self, listed: Mapping[str, Any]) -> None:
+        write(to_json(listed) + "\n", flush=False)
 
     def failed(self, configured: Configured, error: SourceFailed) -> None:
-        click.echo(f"{configured.audience.key}: {error}", err=True)
+        warn(f"{configured.audience.key}: {error}")
         if error.hint:
-            click.echo(f"  {error.hint}", err=True)
+            warn(f"  {error.hint}")
 
     def end(self) -> None:
-        sys.stdout.flush()
+        write("")
 
 
 class CsvPrinter(LinePrinter):
-    def begin(self) -> None:
-        self._write(["audience", "user_id", "change", "before", "after"])
+    """Every change as a row; what a member carries is JSON within it."""
 
-    def line(self, listed: dict[str, Any]) -> None:
-        rows = [listed[side] and to_json(listed[side]) for side in ("before", "after")]
-        self._write([listed["audience"], listed["user_id"], listed["change"], *rows])
+    def __init__(self, members: int) -> None:
+        super().__init__(members)
+        self._row(["audience", "user_id", "change", "before", "after"])
 
-    def _write(self, cells: list[Any]) -> None:
+    def line(self, listed: Mapping[str, Any]) -> None:
+        rows = (listed["before"], listed["after"])
+        texts = [None if row is None else to_json(row) for row in rows]
+        self._row([listed["audience"], listed["user_id"], listed["change"], *texts])
+
+    def _row(self, cells: list[Any]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
-        sys.stdout.write(text.getvalue())
+        write(text.getvalue(), flush=False)
 
 
 def _listed(examined: Examined, change: Change) -> dict[str, Any]:
@@ -200,7 +220,8 @@ def _listed(examined: Examined, change: Change) -> dict[str, Any]:
     }
 
 
-PRINTERS: dict[str, Any] = {
+# Made with the number of members to show as a sample.
+PRINTERS: Mapping[str, Callable[[int], Printer]] = {
     "table": TablePrinter,
     "json": JsonPrinter,
     "ndjson": LinePrinter,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from audience_sync.cli.output import say
 from audience_sync.errors import UsageError
 
 
@@ -25,13 +26,18 @@ def init(context: click.Context, example: bool, force: bool) -> int:
     if there and not force:
         raise UsageError(f"{', '.join(there)} is there already", hint="--force writes over it")
     for path, original in files.items():
+        _write(path, original)
+        say(f"wrote {path}")
+    say("next: audience-sync check" if example else "next: edit it, then audience-sync check")
+    return 0
+
+
+def _write(path: Path, original: Path) -> None:
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, path)
-        click.echo(f"wrote {path}")
-    click.echo(
-        "next: audience-sync check" if example else "next: edit it, then audience-sync check"
-    )
-    return 0
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror})") from None
 
 
 def template(name: str) -> Path:

@@ -5,14 +5,15 @@ Nothing heavy is imported here or at the top of a command: ``--help`` must be qu
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import traceback
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
-from click.exceptions import Exit
 
 from audience_sync.cli.approve import approve
 from audience_sync.cli.check import check
@@ -20,15 +21,30 @@ from audience_sync.cli.config_schema import config
 from audience_sync.cli.db import db
 from audience_sync.cli.diff import diff
 from audience_sync.cli.init import init
+from audience_sync.cli.output import complain, finish, mute, prepare, warn
 from audience_sync.cli.status import status
 from audience_sync.cli.sync import sync
 from audience_sync.errors import AudienceSyncError
 
 EXIT_BUG = 70
+EXIT_BROKEN_DISK = 74
+BROKEN_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+"""Wherever it happens, nobody here can do anything about it."""
 EXIT_INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.RichGroup):
+    """A group in which a reader of our output who leaves early, as ``head`` does, is no error."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:
+            mute(sys.stdout)
+            return 0
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="audience-sync")
 @click.option(
     "--config",
@@ -51,43 +67,56 @@ for command in (init, check, diff, sync, status, approve, config, db):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code (interface.md, "Exit codes")."""
-    sys.exit(_run(arguments))
+    prepare()
+    threading.excepthook = _show_bug_of_thread
+    sys.exit(finish(_run(arguments)))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         outcome = cli.main(arguments, prog_name="audience-sync", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
-    except Exit as ended:
-        return ended.exit_code
     except click.ClickException as wrong:
-        wrong.show()
+        _show_usage(wrong)
         return wrong.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. What was to be done is done.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except AudienceSyncError as error:
-        _show(error)
+        complain(error)
         return error.exit_code
+    except OSError as error:
+        if error.errno in BROKEN_DISK:
+            warn(f"audience-sync: {error.strerror}")
+            return EXIT_BROKEN_DISK
+        _show_bug(error)
+        return EXIT_BUG
     except Exception as bug:
         _show_bug(bug)
         return EXIT_BUG
 
 
-def _show(error: AudienceSyncError) -> None:
-    click.echo(f"audience-sync: {error}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+def _show_usage(wrong: click.ClickException) -> None:
+    try:
+        wrong.show()
+    except OSError:
+        mute(sys.stderr)
 
 
-def _show_bug(bug: Exception) -> None:
+def _show_bug(bug: BaseException) -> None:
     """Class and place only: a message could hold a secret or a person's data."""
-    if os.environ.get("AUDIENCE_SYNC_TRACEBACK"):
-        traceback.print_exception(bug)
-    frame = traceback.extract_tb(bug.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}"
-    click.echo(f"audience-sync: this is a bug: {type(bug).__name__} at {place}", err=True)
-    click.echo("  AUDIENCE_SYNC_TRACEBACK=1 shows all of it, for a report", err=True)
+    import traceback
+
+    from audience_sync.logs import named
+
+    whole = os.environ.get("AUDIENCE_SYNC_TRACEBACK")
+    if whole:
+        warn("".join(traceback.format_exception(bug)))
+    warn(f"audience-sync: this is a bug: {named(bug)}")
+    if not whole:
+        warn("  AUDIENCE_SYNC_TRACEBACK=1 shows all of it, for a report")
+
+
+def _show_bug_of_thread(thread: threading.ExceptHookArgs) -> None:
+    """A thread that nobody waits for; Python would print the message too."""
+    if thread.exc_value is not None:
+        _show_bug(thread.exc_value)

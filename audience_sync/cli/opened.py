@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
+from click.exceptions import Exit
 
+from audience_sync.cli.output import warn
+from audience_sync.cli.signals import withheld
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.config.load import Loaded
     from audience_sync.pipeline.cycle import Configured
+
+EXIT_DECLINED = 1
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+"""Of a cycle time; beyond, a time plus a cadence or a zone may not exist."""
 
 
 def load(context: click.Context) -> Loaded:
@@ -29,15 +36,18 @@ def load(context: click.Context) -> Loaded:
     loaded = read(paths, os.environ)
     logs.configure(loaded.secrets)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        warn(f"warning: {warning}")
     return loaded
 
 
 @contextmanager
 def opened(context: click.Context, *, writes: bool) -> Iterator[App]:
+    """The wired program. None of the threads it starts takes a signal from the main one."""
     from audience_sync.bootstrap import build
 
-    app = build(load(context), writes=writes)
+    loaded = load(context)
+    with withheld():
+        app = build(loaded, writes=writes)
     try:
         yield app
     finally:
@@ -53,7 +63,7 @@ def chosen(app: App, patterns: Sequence[str]) -> list[Configured]:
     everyone = list(app.audiences.values())
     if not patterns:
         return everyone
-    picked = []
+    picked: list[Configured] = []
     for pattern in patterns:
         matches = [c for c in everyone if _matches(c, pattern)]
         if not matches:
@@ -82,6 +92,8 @@ class Time(click.ParamType[datetime]):
             time = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value} is not a time such as 2026-01-31 or 2026-01-31T06:00Z")
+        if not FIRST_YEAR < time.year < LAST_YEAR:
+            self.fail(f"{value} is not between {FIRST_YEAR} and {LAST_YEAR}")
         zoned = time if time.tzinfo else time.replace(tzinfo=UTC)
         return zoned.astimezone(UTC).replace(microsecond=0)
 
@@ -96,10 +108,12 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Raises:
         UsageError: nobody can be asked.
+        Exit: the answer was no.
     """
     if yes:
         return
     if not os.isatty(0):
         raise UsageError(f"{question} Nobody can be asked here.", hint="say it with --yes")
-    if not click.confirm(question):
-        raise click.Abort
+    if not click.confirm(question, err=True):
+        warn("nothing was changed")
+        raise Exit(EXIT_DECLINED)

@@ -21,13 +21,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``41 s``, ``2 min``, ``6 h``, ``37 days``."""
-    if seconds < 1:
-        return "under 1 s"
+    """``41 s``, ``2 min``, ``6 h``, ``37 days``; ``1 s`` is the shortest."""
     for size, unit in ((DAY, "days"), (HOUR, "h"), (MINUTE, "min")):
         if seconds >= 2 * size:
             return f"{round(seconds / size):,} {unit}"
-    return f"{round(seconds)} s"
+    return f"{max(round(seconds), 1)} s"
 
 
 def clock_time(time: datetime, now: datetime) -> str:
@@ -39,19 +37,31 @@ def clock_time(time: datetime, now: datetime) -> str:
     return f"{day}{time:%H:%M} UTC"
 
 
+def ago(time: datetime, now: datetime) -> str:
+    """``2 h ago``; a time that has yet to come is ``now``."""
+    seconds = (now - time).total_seconds()
+    return f"{duration(seconds)} ago" if seconds >= 1 else "now"
+
+
 def left(text: str, width: int = WIDTH) -> str:
     return text.ljust(width - 1) + " "
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns aligned, two spaces between; the first to the left, numbers as they come."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+def table(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> list[str]:
+    """Columns aligned, two spaces between; to the left, those in ``numbers`` to the right."""
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_aligned(row, widths, numbers)).rstrip() for row in rows]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], numbers: Sequence[int]) -> list[str]:
+    cells = enumerate(zip(row, widths, strict=True))
+    return [cell.rjust(w) if i in numbers else cell.ljust(w) for i, (cell, w) in cells]
 
 
 def to_json(value: Any) -> str:
+    """One line; times as ``2026-10-07T06:00:00Z``, dataclasses as objects."""
     return json.dumps(value, ensure_ascii=False, default=_plain)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,16 +11,16 @@ import rich_click as click
 
 from audience_sync.cli.diff import show_diff
 from audience_sync.cli.opened import Time, chosen, confirm, opened, present
-from audience_sync.cli.progress import Progress
+from audience_sync.cli.output import complain
 from audience_sync.cli.signals import stoppable
 from audience_sync.cli.sync_report import JsonReport, TextReport
+from audience_sync.cli.sync_run import Order, SyncRun
 from audience_sync.domain.schedule import parse_duration
-from audience_sync.errors import UsageError, worst
+from audience_sync.errors import Held, UsageError
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
-    from audience_sync.pipeline.cycle import CaptureOutcome, Configured
-    from audience_sync.pipeline.lanes import Delivered
+    from audience_sync.pipeline.cycle import Configured
 
 
 class Duration(click.ParamType[timedelta]):
@@ -35,22 +33,6 @@ class Duration(click.ParamType[timedelta]):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """What one ``sync`` was asked for."""
-
-    patterns: Sequence[str]
-    everyone: bool
-    cycle_time: datetime
-    explicit_now: bool
-    plans: Collection[str]
-
-    @property
-    def forced(self) -> bool:
-        """Named audiences, all, or a plan: captured whether due or not."""
-        return bool(self.patterns or self.everyone or self.plans)
 
 
 @click.command()
@@ -88,19 +70,23 @@ def sync(
     )
     if dry_run:
         return show_diff(context, audiences, order.cycle_time, "json" if as_json else "table")
-    stop = threading.Event()
-    report = JsonReport() if as_json else TextReport()
     with opened(context, writes=True) as app:
-        picked = chosen(app, order.patterns)
-        _check(app, picked, order, yes=yes)
-        if max_duration is not None:
-            timer = threading.Timer(max_duration.total_seconds(), stop.set)
-            timer.daemon = True
-            timer.start()
-        run = _Run(app=app, order=order, picked=picked, stop=stop)
-        stoppable(run.work, stop)
-        report.show(run.outcomes, run.delivered, run.not_due(), time.monotonic() - run.started)
+        picked = _picked(app, order)
+        if order.explicit_now:
+            _confirm_time(app, picked, yes=yes)
+        run = SyncRun(app, order, picked)
+        _work(run, max_duration)
+        report = JsonReport() if as_json else TextReport()
+        report.show(run.captured, run.delivered, run.not_due(), run.seconds())
+        if run.failure is not None:
+            complain(run.failure)
         return run.exit_code()
+
+
+def _work(run: SyncRun, max_duration: timedelta | None) -> None:
+    stop = threading.Event()
+    seconds = max_duration.total_seconds() if max_duration else None
+    stoppable(lambda: run.work(stop), stop, seconds=seconds)
 
 
 def _cycle_time(now: datetime | None, plans: Sequence[str]) -> datetime:
@@ -114,74 +100,43 @@ def _cycle_time(now: datetime | None, plans: Sequence[str]) -> datetime:
     return now or (times.pop() if times else present())
 
 
-def _check(app: App, picked: Sequence[Configured], order: Order, *, yes: bool) -> None:
-    from audience_sync.pipeline.capture import check_not_backwards
+def _picked(app: App, order: Order) -> list[Configured]:
+    """The audiences that the order is about, none of them captured after its cycle time.
 
-    if not order.explicit_now and not order.plans:
-        return
+    Raises:
+        UsageError: an unknown audience, or ``--now`` before the last capture.
+        Held: a plan that was overtaken by a capture.
+    """
+    picked = chosen(app, order.patterns)
+    if order.plans:
+        return _not_overtaken(app, order, picked)
+    if order.explicit_now:
+        from audience_sync.pipeline.capture import check_not_backwards
+
+        for configured in picked:
+            last = app.snapshots.last_captured(configured.audience.key)
+            check_not_backwards(order.cycle_time, last)
+    return picked
+
+
+def _not_overtaken(app: App, order: Order, picked: Sequence[Configured]) -> list[Configured]:
+    """A plan says nothing of audiences that were captured since; of one that it names it does."""
+    current = []
     for configured in picked:
         last = app.snapshots.last_captured(configured.audience.key)
-        check_not_backwards(order.cycle_time, last)
+        if last is None or last <= order.cycle_time:
+            current.append(configured)
+        elif order.patterns:
+            key = configured.audience.key
+            hint = f"read the new plan: audience-sync diff {key}"
+            raise Held(f"{key} was captured after this plan was made", hint=hint)
+    if not current:
+        raise Held("everything was captured after this plan was made", hint="audience-sync diff")
+    return current
+
+
+def _confirm_time(app: App, picked: Sequence[Configured], *, yes: bool) -> None:
     names = {name for configured in picked for name in configured.audience.destinations}
     real = sorted(names - app.harmless)
-    if order.explicit_now and real:
+    if real:
         confirm(f"--now would tell {', '.join(real)} about a time of your choice. Go on?", yes=yes)
-
-
-@dataclass(slots=True)
-class _Run:
-    app: App
-    order: Order
-    picked: Sequence[Configured]
-    stop: threading.Event
-    outcomes: list[CaptureOutcome] = field(default_factory=list)
-    delivered: list[Delivered] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-    def work(self) -> None:
-        self._capture()
-        keys = {configured.audience.key for configured in self.picked}
-        with Progress() as progress:
-            self.delivered += self.app.deliveries(progress.show).deliver(self.stop, keys)
-
-    def _capture(self) -> None:
-        captures = self.app.captures()
-        for configured in self.picked:
-            if self.stop.is_set():
-                return
-            if self.order.forced or captures.due(configured, self.order.cycle_time):
-                self.outcomes.append(
-                    captures.capture(
-                        configured,
-                        self.order.cycle_time,
-                        plans=self.order.plans,
-                        only_if_due=not self.order.forced,
-                    )
-                )
-        self._leave_out_other_plans()
-
-    def _leave_out_other_plans(self) -> None:
-        """With plans and no names all audiences are examined; only a plan nobody has is news."""
-        found = {o.captured.examined.plan_id for o in self.outcomes if o.captured}
-        if self.order.plans and not self.order.patterns and found.issuperset(self.order.plans):
-            self.outcomes = [o for o in self.outcomes if o.outcome != "other plan"]
-
-    def not_due(self) -> list[tuple[str, datetime]]:
-        """When the audiences that were not captured are due."""
-        captured = {outcome.audience for outcome in self.outcomes}
-        due = []
-        for configured in self.picked:
-            key = configured.audience.key
-            time = self.app.snapshots.next_due(key)
-            if key not in captured and time is not None:
-                due.append((str(key), time))
-        return sorted(due, key=lambda pair: pair[1])
-
-    def exit_code(self) -> int:
-        codes = [o.error.exit_code for o in self.outcomes if o.error and o.outcome != "leased"]
-        if self.order.patterns:
-            codes += [75 for o in self.outcomes if o.outcome == "leased"]
-        codes += [3 for o in self.outcomes if o.outcome == "held"]
-        codes += [3 for d in self.delivered if d.outcome == "held"]
-        codes += [d.error.exit_code for d in self.delivered if d.error]
-        return worst(codes)

@@ -2,83 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import rich_click as click
-
 from audience_sync.cli.opened import present
+from audience_sync.cli.output import say
 from audience_sync.cli.render import clock_time, duration, left, number, plural, to_json
 
 if TYPE_CHECKING:
+    from audience_sync.errors import AudienceSyncError
     from audience_sync.pipeline.cycle import CaptureOutcome
     from audience_sync.pipeline.lanes import Delivered
 
 NEWS = ("held", "refused", "failed", "leased", "other plan")
 """Outcomes of a capture that a person should read; the others show as deliveries."""
 
+LANE_WIDTH = 13
+
 
 class TextReport:
     def show(
         self,
-        captures: Sequence[CaptureOutcome],
+        captured: Sequence[CaptureOutcome],
         delivered: Sequence[Delivered],
         not_due: Sequence[tuple[str, datetime]],
         seconds: float,
     ) -> None:
-        for capture in captures:
-            if capture.outcome in NEWS:
-                _capture_line(capture)
+        for capture in captured:
+            for line in _capture_lines(capture):
+                say(line)
         for delivery in delivered:
-            _delivery_line(delivery)
-        if not captures and not_due:
+            for line in _delivery_lines(delivery):
+                say(line)
+        if not captured and not delivered and not_due:
             key, due = not_due[0]
-            click.echo(f"nothing due; next: {key} {clock_time(due, present())}")
-        click.echo(_summary(captures, delivered) + f", {duration(seconds)}")
+            say(f"nothing due; next: {key} {clock_time(due, present())}")
+        else:
+            say(f"{_summary(captured, delivered)}, {duration(seconds)}")
 
 
-def _capture_line(capture: CaptureOutcome) -> None:
+def _capture_lines(capture: CaptureOutcome) -> Iterator[str]:
     captured = capture.captured
-    if captured is not None and capture.outcome == "held":
-        reasons = "; ".join(captured.examined.verdict.reasons)
-        click.echo(f"{left(capture.audience)} {left('HELD')} {reasons}")
-        click.echo(f"  see: audience-sync diff {capture.audience}")
-        click.echo(f"  let it go: audience-sync approve {captured.examined.plan_id}")
+    if captured is not None and (refused := captured.examined.comparison.refused.total):
+        head = f"{left(capture.audience)} {left(capture.outcome, LANE_WIDTH)}"
+        yield f"{head} {plural(refused, 'row')} could not be used"
+    if capture.outcome not in NEWS:
         return
-    click.echo(f"{left(capture.audience)} {left(capture.outcome.upper())} {capture.error}")
-    if capture.error is not None and capture.error.hint:
-        click.echo(f"  {capture.error.hint}")
+    if captured is not None:
+        reasons = "; ".join(captured.examined.verdict.reasons)
+        yield f"{left(capture.audience)} {left('HELD', LANE_WIDTH)} {reasons}"
+        yield f"  see: audience-sync diff {capture.audience}"
+        yield f"  let it go: audience-sync approve {captured.examined.plan_id}"
+    else:
+        outcome = left(capture.outcome.upper(), LANE_WIDTH)
+        yield f"{left(capture.audience)} {outcome} {capture.error}"
+        yield from _hint(capture.error)
 
 
-def _delivery_line(delivery: Delivered) -> None:
+def _delivery_lines(delivery: Delivered) -> Iterator[str]:
     span = delivery.span
-    head = f"{left(span.audience)} {left(span.lane, 13)} {span.destination} "
+    lane = "HELD" if delivery.outcome == "held" else span.lane
+    head = f"{left(span.audience)} {left(lane, LANE_WIDTH)} {span.destination}"
     if delivery.outcome == "held":
         members = plural(span.books.total, "member")
-        click.echo(f"{left(span.audience)} {left('HELD')} {span.destination}: first delivery to "
-                   f"{members} waits for approval")  # fmt: skip
-        click.echo(f"  let it go: audience-sync approve {span.plan_id}")
+        yield f"{head}: first delivery to {members} waits for approval"
+        yield f"  let it go: audience-sync approve {span.plan_id}"
         return
+    yield f"{head} {_books(delivery)}"
+    if delivery.error is not None:
+        yield f"  {delivery.outcome}: {delivery.error}"
+    yield from _hint(delivery.error)
+
+
+def _hint(error: AudienceSyncError | None) -> Iterator[str]:
+    if error is not None and error.hint:
+        yield f"  {error.hint}"
+
+
+def _books(delivery: Delivered) -> str:
+    books = delivery.span.books
     text = f"{number(delivery.accepted)} accepted"
     text += f", {number(delivery.rejected)} rejected" if delivery.rejected else ""
     text += f", {number(delivery.skipped)} skipped" if delivery.skipped else ""
-    if span.books.remaining:
-        text += f"; {number(span.books.remaining)} of {number(span.books.total)} wait"
-    click.echo(head + text)
-    if delivery.error is not None:
-        click.echo(f"  {delivery.outcome}: {delivery.error}")
-        if delivery.error.hint:
-            click.echo(f"  {delivery.error.hint}")
+    if books.remaining:
+        text += f"; {number(books.remaining)} of {number(books.total)} wait"
+    return text
 
 
-def _summary(captures: Sequence[CaptureOutcome], delivered: Sequence[Delivered]) -> str:
-    held = sum(c.outcome == "held" for c in captures)
-    held += sum(d.outcome == "held" for d in delivered)
-    failed = sum(c.outcome in ("failed", "refused") for c in captures)
-    failed += sum(d.error is not None for d in delivered)
-    waiting = sum(d.span.books.remaining for d in delivered)
-    parts = [f"{sum(d.outcome == 'completed' for d in delivered)} delivered"]
+def _summary(captured: Sequence[CaptureOutcome], delivered: Sequence[Delivered]) -> str:
+    captures = [capture.outcome for capture in captured]
+    deliveries = [delivery.outcome for delivery in delivered]
+    held = captures.count("held") + deliveries.count("held")
+    failed = captures.count("failed") + captures.count("refused")
+    failed += sum(delivery.error is not None for delivery in delivered)
+    waiting = sum(delivery.span.books.remaining for delivery in delivered)
+    parts = [f"{deliveries.count('completed')} delivered"]
     parts += [f"{held} held"] if held else []
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{plural(waiting, 'member')} wait"] if waiting else []
@@ -88,35 +107,35 @@ def _summary(captures: Sequence[CaptureOutcome], delivered: Sequence[Delivered])
 class JsonReport:
     def show(
         self,
-        captures: Sequence[CaptureOutcome],
+        captured: Sequence[CaptureOutcome],
         delivered: Sequence[Delivered],
         not_due: Sequence[tuple[str, datetime]],
         seconds: float,
     ) -> None:
         report = {
-            "captures": [_capture(capture) for capture in captures],
+            "captures": [_capture(capture) for capture in captured],
             "deliveries": [_delivery(delivery) for delivery in delivered],
             "not_due": [{"audience": key, "next_due": due} for key, due in not_due],
             "seconds": round(seconds, 3),
         }
-        click.echo(to_json(report))
+        say(to_json(report))
 
 
 def _capture(capture: CaptureOutcome) -> dict[str, Any]:
     shown: dict[str, Any] = {"audience": capture.audience, "outcome": capture.outcome}
-    captured, error = capture.captured, capture.error
+    captured = capture.captured
     if captured is not None:
-        counts = captured.examined.comparison.counts
+        examined, comparison = captured.examined, captured.examined.comparison
         shown |= {
-            "seq": captured.snapshot.seq if captured.snapshot else captured.examined.from_seq,
-            "entered": counts.entered,
-            "exited": counts.exited,
-            "updated": counts.updated,
-            "refused": captured.examined.comparison.refused.total,
-            "plan": captured.examined.plan_id,
-            "held_for": list(captured.examined.verdict.reasons),
+            "seq": captured.snapshot.seq if captured.snapshot else examined.from_seq,
+            "entered": comparison.counts.entered,
+            "exited": comparison.counts.exited,
+            "updated": comparison.counts.updated,
+            "refused": comparison.refused.total,
+            "plan": examined.plan_id,
+            "held_for": list(examined.verdict.reasons),
         }
-    return shown | ({"error": str(error), "hint": error.hint} if error else {})
+    return shown | _failure(capture.error)
 
 
 def _delivery(delivery: Delivered) -> dict[str, Any]:
@@ -130,6 +149,10 @@ def _delivery(delivery: Delivered) -> dict[str, Any]:
         "rejected": delivery.rejected,
         "skipped": delivery.skipped,
         "remaining": span.books.remaining,
+        "plan": span.plan_id,
     }
-    error = delivery.error
-    return shown | ({"error": str(error), "hint": error.hint} if error else {})
+    return shown | _failure(delivery.error)
+
+
+def _failure(error: AudienceSyncError | None) -> dict[str, Any]:
+    return {"error": str(error), "hint": error.hint} if error is not None else {}

@@ -43,6 +43,16 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def numbered(letter: str, count: int) -> str:
+    """``, c0, c1``: a session's columns go by position."""
+    return "".join(f", {letter}{i}" for i in range(count))
+
+
+def renamed(letter: str, columns: Columns, prefix: str) -> str:
+    """``, c0 AS "after.email"``: back from positions to names."""
+    return "".join(f", {letter}{i} AS {quoted(prefix + n)}" for i, n in enumerate(columns))
+
+
 def carried_columns(schema: pa.Schema, *, reserved: str) -> tuple[str, list[Carried]]:
     """The name of the ``user_id`` column and the carried columns of ``schema``.
 
@@ -56,6 +66,8 @@ def carried_columns(schema: pa.Schema, *, reserved: str) -> tuple[str, list[Carr
             f"the query gives the column {twice[0]} more than once",
             hint="name each column once, with AS",
         )
+    if "" in names:
+        raise SourceRefused("the query gives a column without a name", hint="name it, with AS")
     if "user_id" not in folded:
         raise SourceRefused(
             f"the query gives no column user_id, only {', '.join(names)}",
@@ -84,7 +96,7 @@ def _check_user_id(kind: pa.DataType) -> None:
             f"user_id is a {kind}, and a float does not hold an id exactly",
             hint="CAST(user_id AS BIGINT), or read it as text",
         )
-    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+    if not (_is_text(kind) or pa.types.is_integer(kind) or _is_decimal(kind)):
         raise SourceRefused(f"user_id is a {kind}, not text", hint="CAST(user_id AS VARCHAR)")
 
 
@@ -96,6 +108,15 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_dictionary(kind)
         or pa.types.is_null(kind)
     )
+
+
+def _is_decimal(kind: pa.DataType) -> bool:
+    """One that DuckDB can take over."""
+    return bool(pa.types.is_decimal(kind) and not pa.types.is_decimal256(kind))
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) and not pa.types.is_float16(kind))
 
 
 def _carried(field: pa.Field) -> Carried:
@@ -110,9 +131,9 @@ def _carried(field: pa.Field) -> Carried:
         made = ColumnType.STRING, f"CAST({column} AS VARCHAR)", None
     elif pa.types.is_boolean(kind):
         made = ColumnType.BOOL, column, None
-    elif pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+    elif pa.types.is_integer(kind) or (_is_decimal(kind) and kind.scale == 0):
         made = _integer(column)
-    elif pa.types.is_decimal(kind) or pa.types.is_floating(kind):
+    elif _is_decimal(kind) or _is_float(kind):
         double = f"CAST({column} AS DOUBLE)"
         made = ColumnType.FLOAT64, double, f"NOT isfinite({double})"
     elif pa.types.is_timestamp(kind):
@@ -145,9 +166,7 @@ def keeps_type(was: ColumnType, now: ColumnType) -> bool | None:
     """
     if was is now or was is ColumnType.STRING:
         return True
-    if (was, now) == (ColumnType.FLOAT64, ColumnType.INT64):
-        return True
-    if now is ColumnType.STRING or (was, now) == (ColumnType.INT64, ColumnType.FLOAT64):
+    if now is ColumnType.STRING or {was, now} == {ColumnType.INT64, ColumnType.FLOAT64}:
         return None
     return False
 

@@ -140,7 +140,7 @@ def check_refused(refused: Refused, limits: Limits) -> None:
     """Raises SourceRefused when too large a share of rows cannot be used."""
     if not refused.rows or refused.total <= limits.max_refused_rows * refused.rows:
         return
-    found = ", ".join(f"{count:,} rows: {reason}" for reason, count in refused.by_reason.items())
+    found = ", ".join(f"{reason} ({count:,})" for reason, count in refused.by_reason.items())
     raise SourceRefused(
         f"{percent(refused.total / refused.rows)} of {refused.rows:,} rows cannot be used "
         f"(limit {percent(limits.max_refused_rows)}): {found}",

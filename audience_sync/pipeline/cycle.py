@@ -18,7 +18,13 @@ from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.schedule import Cadence, is_due
 from audience_sync.domain.span import Span
-from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, SourceFailed
+from audience_sync.errors import (
+    AudienceSyncError,
+    DestinationPaused,
+    Held,
+    LeaseTaken,
+    SourceFailed,
+)
 from audience_sync.pipeline.capture import Captured, check_planned, commit, examine
 from audience_sync.pipeline.lanes import Delivered, LaneRun, Subscription
 from audience_sync.pipeline.ports import (
@@ -201,8 +207,10 @@ class Deliveries:
         stop: threading.Event,
         only: Collection[AudienceKey] | None,
     ) -> Sequence[Delivered]:
-        lanes = (Lane.INCREMENTAL, Lane.INITIAL)
-        return [d for lane in lanes for d in self._run(destination, lane, stop, only)]
+        """One lane after the other; what paused the first is not asked again by the second."""
+        incremental = self._run(destination, Lane.INCREMENTAL, stop, only)
+        met = next((d.error for d in incremental if isinstance(d.error, DestinationPaused)), None)
+        return [*incremental, *self._run(destination, Lane.INITIAL, stop, only, met)]
 
     def _run(
         self,
@@ -210,6 +218,7 @@ class Deliveries:
         lane: Lane,
         stop: threading.Event,
         only: Collection[AudienceKey] | None,
+        error: AudienceSyncError | None = None,
     ) -> Sequence[Delivered]:
         wanted = {
             key: how
@@ -233,6 +242,7 @@ class Deliveries:
                     clock=self.clock,
                     elapsed=self.elapsed,
                     progress=self.progress,
+                    error=error,
                 )
                 delivered = list(lane_run.deliver())
                 self._end(run_id, delivered, lease)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy import Connection, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -88,6 +89,15 @@ def _check(connection: Connection, lease: Lease) -> None:
         raise LeaseLost(f"another process took over {lease.name}; nothing more is written here")
 
 
+def insert_missing(connection: Connection, table: Table, values: dict[str, Any]) -> None:
+    """Insert a row unless there is one with its key.
+
+    PostgreSQL waits for another transaction that is inserting the same one; SQLite has one writer.
+    """
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
+
+
 def _engine(url: str) -> Engine:
     # hide_parameters: they hold user ids and e-mails, and would be in error texts.
     parsed = make_url(url)
@@ -129,7 +139,8 @@ def _plain(error: Exception) -> str:
     """The database's own sentence, without statement, parameters or row values."""
     original = getattr(error, "orig", None) or error
     primary = getattr(getattr(original, "diag", None), "message_primary", None)
-    if primary:
+    # Class 22, data exceptions: PostgreSQL quotes the value itself.
+    if primary and not str(getattr(original, "sqlstate", None)).startswith("22"):
         return str(primary)
     if isinstance(original, sqlite3.Error):
         return str(original)
@@ -140,8 +151,14 @@ def _hint(error: Exception) -> str | None:
     text = str(getattr(error, "orig", error))
     if "full" in text:
         return "make room on the disk; the next run goes on where this one stopped"
+    if "disk I/O" in text:
+        return "the disk is failing, or its quota is used up; the next run goes on"
     if "locked" in text:
         return "another process holds the store; the next run goes on"
+    if "malformed" in text:
+        return "restore the store from a backup"
+    if "not a database" in text:
+        return "check [store] url, or restore the store from a backup"
     if "unable to open" in text or "readonly" in text:
         return "check the folder and the permissions of [store] url"
     return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from audience_sync.domain.audience import AudienceKey, Kind
 from audience_sync.errors import UsageError
+from audience_sync.store.engine import insert_missing
 from audience_sync.store.schema import audience, destination
 
 
@@ -14,9 +15,8 @@ def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind)
     found = connection.scalar(select(audience.c.id).where(audience.c.key == key))
     if found is not None:
         return int(found)
-    made = connection.execute(insert(audience).values(key=key, name=name, kind=str(kind)))
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+    insert_missing(connection, audience, {"key": key, "name": name, "kind": str(kind)})
+    return known_audience_id(connection, key)
 
 
 def known_audience_id(connection: Connection, key: AudienceKey) -> int:
@@ -28,9 +28,10 @@ def known_audience_id(connection: Connection, key: AudienceKey) -> int:
 
 
 def destination_id(connection: Connection, name: str) -> int:
-    found = connection.scalar(select(destination.c.id).where(destination.c.name == name))
-    if found is not None:
-        return int(found)
-    made = connection.execute(insert(destination).values(name=name))
-    assert made.inserted_primary_key is not None
-    return int(made.inserted_primary_key[0])
+    query = select(destination.c.id).where(destination.c.name == name)
+    found = connection.scalar(query)
+    if found is None:
+        # Both lanes of a new destination may start at once.
+        insert_missing(connection, destination, {"name": name})
+        found = connection.scalars(query).one()
+    return int(found)

@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from audience_sync.store.engine import Database
+from audience_sync.store.engine import Database, insert_missing
 from audience_sync.store.schema import installation
 
 
@@ -19,13 +19,10 @@ class Installation:
 
 
 def installation_of(database: Database, now: datetime) -> Installation:
-    """The store's identity, made at first use."""
+    """The store's identity, made by whoever uses it first."""
     with database.read() as connection:
         found = _read(connection)
-    if found is None:
-        with database.write() as connection:
-            found = _read(connection) or _make(connection, now)
-    return found
+    return _made(database, now) if found is None else found
 
 
 def _read(connection: Connection) -> Installation | None:
@@ -33,9 +30,10 @@ def _read(connection: Connection) -> Installation | None:
     return None if row is None else Installation(key=row.key, secret=row.secret)
 
 
-def _make(connection: Connection, now: datetime) -> Installation:
-    made = Installation(key=secrets.token_hex(12), secret=secrets.token_hex(32))
-    connection.execute(
-        insert(installation).values(id=1, key=made.key, secret=made.secret, created_at=now)
-    )
-    return made
+def _made(database: Database, now: datetime) -> Installation:
+    ours = {"key": secrets.token_hex(12), "secret": secrets.token_hex(32)}
+    with database.write() as connection:
+        insert_missing(connection, installation, {"id": 1, "created_at": now, **ours})
+        found = _read(connection)
+    assert found is not None
+    return found

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection, func, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
-from audience_sync.store.engine import Database
+from audience_sync.store.engine import Database, insert_missing
 from audience_sync.store.schema import lease as table
 
 DURATION = 60.0
 """Seconds for which a lease holds without renewal."""
 RENEW_EVERY = 10.0
+FREE = {"holder": "", "epoch": 0, "expires_at": 0.0}
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class Leases:
     def acquire(self, name: str) -> HeldLease:
         before = elapsed()
         with self._database.write() as connection:
-            _ensure_row(connection, name, self._database.is_sqlite)
+            insert_missing(connection, table, {"name": name, **FREE})
             row = connection.execute(
                 select(table.c.holder, table.c.epoch, table.c.expires_at, _now(connection))
                 .where(table.c.name == name)
@@ -162,12 +162,6 @@ def _alive_elsewhere(pid: int) -> str:
 
 def _mine(lease: HeldLease):  # type: ignore[no-untyped-def]  # Update's type is not public
     return update(table).where(table.c.name == lease.name, table.c.epoch == lease.epoch)
-
-
-def _ensure_row(connection: Connection, name: str, is_sqlite: bool) -> None:
-    insert = sqlite.insert if is_sqlite else postgresql.insert
-    free = {"name": name, "holder": "", "epoch": 0, "expires_at": 0.0}
-    connection.execute(insert(table).values(free).on_conflict_do_nothing())
 
 
 def _now(connection: Connection):  # type: ignore[no-untyped-def]  # a float SQL expression

@@ -46,16 +46,22 @@ def upgrade(database: Database) -> bool:
     Raises:
         StoreTooNew: a newer version wrote it.
     """
-    found = version(database)
-    if found == HEAD:
+    if not _is_older(version(database)):
         return False
-    if found is not None and found > HEAD:
-        check_readable(found)
     with database.write() as connection:
         _wait_for_other_migrations(connection)
-        if _version(connection) == HEAD:
+        # Another process, of any version, may have migrated since we looked.
+        if not _is_older(_version(connection)):
             return False
         _run(connection)
+    return True
+
+
+def _is_older(found: str | None) -> bool:
+    """Raises StoreTooNew for a store of a newer version."""
+    if found is not None and found >= HEAD:
+        check_readable(found)
+        return False
     return True
 
 

@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, Subquery, and_, func, select
 
-from audience_sync.domain.span import Books
+from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.quota import Lane
+from audience_sync.domain.span import Books, SpanState
 from audience_sync.store.engine import Database
 from audience_sync.store.schema import audience, destination, snapshot, span, told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudienceState:
-    key: str
+    """An audience the store knows; ``seq`` 0: never captured."""
+
+    key: AudienceKey
     name: str
-    kind: str
     members: int
-    seq: int
-    """0: never captured."""
+    seq: Seq
     captured_at: datetime | None
     next_due: datetime | None
     last_error: str | None
@@ -28,81 +30,87 @@ class AudienceState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeliveryState:
-    """One audience at one destination; ``state`` and books are those of the newest span."""
+    """One audience at one destination; state, books and the rest are those of the newest span."""
 
-    audience: str
+    audience: AudienceKey
     destination: str
-    told_seq: int | None
-    lane: str
-    state: str
+    told_seq: Seq | None
+    lane: Lane
+    state: SpanState
     held_for: str | None
-    from_seq: int
-    to_seq: int
+    to_seq: Seq
     plan_id: str
     books: Books
 
 
-def audiences(database: Database) -> dict[str, AudienceState]:
-    newest = _newest(snapshot.c.seq, snapshot.c.state == "current", snapshot.c.audience_id)
-    query = (
-        select(audience, snapshot.c.members, snapshot.c.seq)
-        .outerjoin(newest, newest.c.audience_id == audience.c.id)
-        .outerjoin(
-            snapshot,
-            (snapshot.c.audience_id == audience.c.id)
-            & (snapshot.c.seq == newest.c.top)
-            & (snapshot.c.state == "current"),
-        )
+def audiences(database: Database) -> dict[AudienceKey, AudienceState]:
+    """Every audience that was ever captured, or tried to be."""
+    newest = _newest_snapshots()
+    query = select(audience, newest.c.members, newest.c.seq).outerjoin(
+        newest, newest.c.audience_id == audience.c.id
     )
     with database.read() as connection:
-        return {row.key: _audience(row) for row in connection.execute(query)}
+        states = [_audience(row) for row in connection.execute(query)]
+    return {state.key: state for state in states}
 
 
 def deliveries(database: Database) -> list[DeliveryState]:
-    newest = _newest(span.c.number, span.c.id > 0, span.c.audience_id, span.c.destination_id)
+    """One for each audience and destination that ever had a span."""
+    newest = (
+        select(span.c.audience_id, span.c.destination_id, func.max(span.c.number).label("number"))
+        .group_by(span.c.audience_id, span.c.destination_id)
+        .subquery()
+    )
+    of_newest = and_(
+        newest.c.audience_id == span.c.audience_id,
+        newest.c.destination_id == span.c.destination_id,
+        newest.c.number == span.c.number,
+    )
+    pinned = and_(
+        snapshot.c.audience_id == span.c.audience_id,
+        snapshot.c.seq == span.c.to_seq,
+        snapshot.c.state == "current",
+    )
+    of_span = and_(
+        told.c.audience_id == span.c.audience_id, told.c.destination_id == span.c.destination_id
+    )
     query = (
-        select(
-            span,
-            audience.c.key,
-            destination.c.name,
-            told.c.told_seq,
-            snapshot.c.plan_id,
-        )
-        .join(
-            newest,
-            (newest.c.audience_id == span.c.audience_id)
-            & (newest.c.destination_id == span.c.destination_id)
-            & (newest.c.top == span.c.number),
-        )
+        select(span, audience.c.key, destination.c.name, told.c.told_seq, snapshot.c.plan_id)
+        .join(newest, of_newest)
         .join(audience, audience.c.id == span.c.audience_id)
         .join(destination, destination.c.id == span.c.destination_id)
-        .join(
-            snapshot,
-            (snapshot.c.audience_id == span.c.audience_id)
-            & (snapshot.c.seq == span.c.to_seq)
-            & (snapshot.c.state == "current"),
-        )
-        .outerjoin(
-            told,
-            (told.c.audience_id == span.c.audience_id)
-            & (told.c.destination_id == span.c.destination_id),
-        )
+        .join(snapshot, pinned)
+        .outerjoin(told, of_span)
     )
     with database.read() as connection:
         return [_delivery(row) for row in connection.execute(query)]
 
 
-def _newest(what: Any, where: Any, *groups: Any) -> Any:
-    return select(*groups, func.max(what).label("top")).where(where).group_by(*groups).subquery()
+def destinations(database: Database) -> set[str]:
+    """Names of all destinations that anything was ever delivered to, or tried to be."""
+    with database.read() as connection:
+        return set(connection.scalars(select(destination.c.name)))
+
+
+def _newest_snapshots() -> Subquery:
+    """The current snapshot of each audience that has one."""
+    top = (
+        select(snapshot.c.audience_id, func.max(snapshot.c.seq).label("seq"))
+        .where(snapshot.c.state == "current")
+        .group_by(snapshot.c.audience_id)
+        .subquery()
+    )
+    same = and_(snapshot.c.audience_id == top.c.audience_id, snapshot.c.seq == top.c.seq)
+    query = select(snapshot.c.audience_id, snapshot.c.seq, snapshot.c.members)
+    return query.join(top, same).where(snapshot.c.state == "current").subquery()
 
 
 def _audience(row: Row[Any]) -> AudienceState:
     return AudienceState(
-        key=row.key,
+        key=AudienceKey(row.key),
         name=row.name,
-        kind=row.kind,
         members=row.members or 0,
-        seq=row.seq or 0,
+        seq=Seq(row.seq or 0),
         captured_at=row.last_captured_at,
         next_due=row.next_due,
         last_error=row.last_error,
@@ -111,14 +119,13 @@ def _audience(row: Row[Any]) -> AudienceState:
 
 def _delivery(row: Row[Any]) -> DeliveryState:
     return DeliveryState(
-        audience=row.key,
+        audience=AudienceKey(row.key),
         destination=row.name,
-        told_seq=row.told_seq,
-        lane=row.lane,
-        state=row.state,
+        told_seq=None if row.told_seq is None else Seq(row.told_seq),
+        lane=Lane(row.lane),
+        state=SpanState(row.state),
         held_for=row.held_for,
-        from_seq=row.from_seq,
-        to_seq=row.to_seq,
+        to_seq=Seq(row.to_seq),
         plan_id=row.plan_id,
         books=Books(
             total=row.total, accepted=row.accepted, rejected=row.rejected, skipped=row.skipped

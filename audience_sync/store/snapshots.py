@@ -215,8 +215,10 @@ class Snapshots:
             UsageError: it is no longer held; one that was approved meanwhile stays.
         """
         with self._database.write(lease) as connection:
-            if not _discard(connection, [held.id]):
+            state = connection.scalar(select(snapshot.c.state).where(snapshot.c.id == held.id))
+            if state != "held":
                 raise UsageError(f"{held.plan_id} is no longer held")
+            _discard(connection, [held.id])
             self._ordered(connection, held, "discarded", reason)
 
     def _ordered(
@@ -332,11 +334,7 @@ def _discard_held(connection: Connection, owner: int, *, keep: int) -> None:
     _discard(connection, ids)
 
 
-def _discard(connection: Connection, ids: Sequence[int]) -> int:
-    """How many of ``ids`` were held, and are discarded now."""
-    held = snapshot.c.id.in_(ids), snapshot.c.state == "held"
-    discarded = connection.execute(update(snapshot).where(*held).values(state="discarded"))
-    if discarded.rowcount:
-        gone = select(snapshot.c.id).where(snapshot.c.id.in_(ids), snapshot.c.state == "discarded")
-        connection.execute(delete(chunk).where(chunk.c.snapshot_id.in_(gone)))
-    return discarded.rowcount
+def _discard(connection: Connection, ids: Sequence[int]) -> None:
+    if ids:
+        connection.execute(delete(chunk).where(chunk.c.snapshot_id.in_(ids)))
+        connection.execute(update(snapshot).where(snapshot.c.id.in_(ids)).values(state="discarded"))

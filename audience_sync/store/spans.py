@@ -14,7 +14,7 @@ from audience_sync.domain.change import Change, compose_sets, is_told
 from audience_sync.domain.guard import Limits, holds_initial
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
-from audience_sync.errors import LeaseLost, StoreFailed
+from audience_sync.errors import LeaseLost, StoreFailed, UsageError
 from audience_sync.pipeline.ports import Lease, Waiting
 from audience_sync.store import chunks
 from audience_sync.store.chunk_rows import changed, entered
@@ -166,8 +166,8 @@ class Spans:
         first = waiting.told_seq is None
         from_seq = Seq(0) if waiting.told_seq is None else waiting.told_seq
         lane = Lane.INITIAL if first else Lane.INCREMENTAL
-        held_for = holds_initial(waiting.members, limits) if first else None
-        total = waiting.members if first else self._total(waiting.audience, from_seq, waiting, tell)
+        total = self._total(waiting, tell)
+        held_for = holds_initial(total, limits) if first else None
         with self._database.write(lease) as connection:
             owner = known_audience_id(connection, waiting.audience)
             receiver = destination_id(connection, destination_name)
@@ -196,10 +196,11 @@ class Spans:
             query = _spans().where(span.c.id == made.inserted_primary_key[0])
             return _span(connection.execute(query).one())
 
-    def _total(
-        self, key: AudienceKey, from_seq: Seq, waiting: Waiting, tell: Collection[Tell]
-    ) -> int:
-        return sum(1 for c in self.net(key, from_seq, waiting.to_seq) if is_told(c, tell))
+    def _total(self, waiting: Waiting, tell: Collection[Tell]) -> int:
+        if waiting.told_seq is None:
+            return waiting.members if Tell.ENTERED in tell else 0
+        changes = self.net(waiting.audience, waiting.told_seq, waiting.to_seq)
+        return sum(1 for change in changes if is_told(change, tell))
 
     def advance(self, walked: Span, books: Books, tally: Tally, lease: Lease) -> Span:
         with self._database.write(lease) as connection:
@@ -240,13 +241,19 @@ class Spans:
             return [_span(row) for row in connection.execute(query)]
 
     def approve(self, held: Span, *, reason: str | None) -> None:
-        """An operator's yes to a held first delivery, kept in the history."""
+        """An operator's yes to a held first delivery, kept in the history.
+
+        Raises:
+            UsageError: it is no longer held.
+        """
         with self._database.write() as connection:
-            connection.execute(
+            opened = connection.execute(
                 update(span)
                 .where(span.c.id == held.id, span.c.state == SpanState.HELD)
                 .values(state=SpanState.OPEN)
             )
+            if not opened.rowcount:
+                raise UsageError(f"the first delivery of {held.audience} is no longer held")
             now = self._clock()
             connection.execute(
                 insert(run).values(

@@ -36,14 +36,19 @@ def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'state.db'}"
 
 
-@pytest.fixture
-def emptied_postgres_url(migrated_postgres: str) -> Iterator[str]:
-    yield migrated_postgres
+@pytest.fixture(scope="session")
+def postgres_store(migrated_postgres: str) -> Iterator[Database]:
     database = Database(migrated_postgres)
-    with database.write() as connection:
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def emptied_postgres_url(migrated_postgres: str, postgres_store: Database) -> Iterator[str]:
+    yield migrated_postgres
+    with postgres_store.write() as connection:
         for table in reversed(schema.metadata.sorted_tables):
             connection.execute(table.delete())
-    database.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -61,7 +66,10 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def database(store_url: str) -> Iterator[Database]:
+def database(store_url: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    if store_url.startswith("postgresql"):
+        yield request.getfixturevalue("postgres_store")
+        return
     opened = Database(store_url)
     yield opened
     opened.close()

@@ -25,6 +25,7 @@ Members = Mapping[str, Row]
 
 START = datetime(2026, 10, 7, 6, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+VIP = AudienceKey("vip")
 EMAIL: Columns = {"email": ColumnType.STRING}
 
 
@@ -95,7 +96,7 @@ class Log:
     """One audience of a store, with a plain record of what was put in."""
 
     database: Database
-    key: AudienceKey = AudienceKey("vip")
+    key: AudienceKey = VIP
     rows_per_chunk: int = 2
     clock: Clock = field(default_factory=Clock)
     kept: dict[int, dict[str, Row]] = field(default_factory=lambda: {0: {}})

@@ -54,6 +54,8 @@ class FakeSpans:
 
     of: Sequence[Change]
     to: FakeDestination
+    broken_at: int | None = None
+    """So many changes can be read, then ``failure`` is raised."""
     fails_at: int | None = None
     """The commit, counted from 0, that raises ``failure`` (as do all later ones)."""
     failure: AudienceSyncError | None = None
@@ -67,7 +69,11 @@ class FakeSpans:
         self.stored = initial_span(len(self.of))
 
     def changes(self, span: Span) -> Iterator[Change]:
-        return (c for c in self.of if span.position is None or c.user_id > span.position)
+        for number, change in enumerate(self.of):
+            if number == self.broken_at and self.failure:
+                raise self.failure
+            if span.position is None or change.user_id > span.position:
+                yield change
 
     def advance(self, span: Span, books: Books, tally: Tally, lease: Lease) -> Span:
         self.tried += 1
@@ -88,13 +94,13 @@ class FakeSpans:
     def _check(self, before: Span, after: Span, tally: Tally) -> None:
         assert before == self.stored, "advanced from a position that is not stored"
         assert after.position is not None
-        passed = [c.user_id for c in self.changes(before) if c.user_id <= after.position]
+        done = [c.user_id for c in self.of if c.user_id <= after.position]
+        passed = [user_id for user_id in done if user_id > (before.position or "")]
         refused = {refusal.user_id for refusal in tally.rejected + tally.skipped}
         with self.to.lock:
             known = refused | set(self.to.told)
         assert passed, "the position went back, or stayed"
         assert known.issuperset(passed), "the position passed over somebody who was not handled"
         assert tally.accepted + len(refused) == len(passed)
-        done = [c.user_id for c in self.of if c.user_id <= after.position]
         assert after.books.handled == len(done)
         assert after.books.total == len(self.of)

@@ -1,0 +1,106 @@
+"""One ``sync``: the captures, then the deliveries, and what became of each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from audience_sync.cli.progress import Progress
+from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, worst
+
+if TYPE_CHECKING:
+    from audience_sync.bootstrap import App
+    from audience_sync.pipeline.cycle import CaptureOutcome, Captures, Configured
+    from audience_sync.pipeline.lanes import Delivered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What one ``sync`` was asked for."""
+
+    patterns: Sequence[str]
+    everyone: bool
+    cycle_time: datetime
+    explicit_now: bool
+    plans: Collection[str]
+
+    @property
+    def forced(self) -> bool:
+        """Named audiences, all, or a plan: captured whether due or not."""
+        return bool(self.patterns or self.everyone or self.plans)
+
+
+class SyncRun:
+    """Works in one thread; read what became of it when ``work`` has returned.
+
+    ``failure``: what ended the run early, so that what was done until then is still told.
+    """
+
+    def __init__(self, app: App, order: Order, picked: Sequence[Configured]) -> None:
+        self.captured: list[CaptureOutcome] = []
+        self.delivered: list[Delivered] = []
+        self.failure: AudienceSyncError | None = None
+        self._app = app
+        self._order = order
+        self._picked = picked
+        self._started = time.monotonic()
+
+    def work(self, stop: threading.Event) -> None:
+        keys = {configured.audience.key for configured in self._picked}
+        try:
+            self._capture(stop)
+            with Progress() as progress:
+                self.delivered += self._app.deliveries(progress.show).deliver(stop, keys)
+        except AudienceSyncError as error:
+            self.failure = error
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def not_due(self) -> list[tuple[str, datetime]]:
+        """When the audiences that were not captured are due, soonest first."""
+        captured = {outcome.audience for outcome in self.captured}
+        keys = [c.audience.key for c in self._picked if c.audience.key not in captured]
+        times = [(str(key), self._app.snapshots.next_due(key)) for key in keys]
+        return sorted(((key, due) for key, due in times if due), key=lambda pair: pair[1])
+
+    def exit_code(self) -> int:
+        errors = [outcome.error for outcome in self.captured]
+        errors += [delivered.error for delivered in self.delivered]
+        codes = [error.exit_code for error in (*errors, self.failure) if error is not None]
+        if not self._order.patterns:
+            # What was not named is somebody else's work then, and in order.
+            codes = [code for code in codes if code != LeaseTaken.exit_code]
+        outcomes = [captured.outcome for captured in self.captured]
+        outcomes += [delivered.outcome for delivered in self.delivered]
+        codes += [Held.exit_code for outcome in outcomes if outcome == "held"]
+        failed = self.failure.exit_code if self.failure is not None else 0
+        return worst(codes) or failed
+
+    def _capture(self, stop: threading.Event) -> None:
+        captures = self._app.captures()
+        for configured in self._picked:
+            if stop.is_set():
+                break
+            if self._order.forced or captures.due(configured, self._order.cycle_time):
+                self.captured.append(self._captured(captures, configured))
+        self._leave_out_other_plans()
+
+    def _captured(self, captures: Captures, configured: Configured) -> CaptureOutcome:
+        return captures.capture(
+            configured,
+            self._order.cycle_time,
+            plans=self._order.plans,
+            only_if_due=not self._order.forced,
+        )
+
+    def _leave_out_other_plans(self) -> None:
+        """With plans and no names all audiences are examined; only a plan nobody has is news."""
+        order = self._order
+        found = {o.captured.examined.plan_id for o in self.captured if o.captured}
+        if order.plans and not order.patterns and found.issuperset(order.plans):
+            self.captured = [o for o in self.captured if o.outcome != "other plan"]

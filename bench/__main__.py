@@ -1,0 +1,79 @@
+"""Measure the program on this machine, beside what bounds it: ``python -m bench``.
+
+Times of a busy or virtual machine say little; ratios to a limit that was measured in the same
+minutes say more. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import measured, workload
+
+MEMORY_LIMIT = "768MB"
+"""The program's default; the limit is measured under the same."""
+PARTS = ("load", "compare", "store")
+
+
+def main() -> None:
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=arguments.folder) as name:
+        folder = Path(name)
+        _say(f"making two days of {arguments.rows:,} members …")
+        workload.make(folder, arguments.rows)
+        workload.configuration(folder, "http://127.0.0.1:9/v1")
+        limit = measured.run("bench.limit", [name, MEMORY_LIMIT])
+        _captures(measured.run("bench.cycles", [name]), limit, arguments.rows)
+    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=arguments.folder) as name:
+        _delivery(
+            measured.run("bench.delivery", [name, str(arguments.calls)]), calls=arguments.calls
+        )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000, help="members that are captured")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls that are delivered")
+    parser.add_argument("--folder", type=Path, help="where files are made meanwhile")
+    return parser.parse_args()
+
+
+def _captures(found: Mapping[str, Any], limit: Mapping[str, Any], rows: int) -> None:
+    bounds: dict[str, float] = limit["seconds"]
+    _say(f"\ncapture of {rows:,} members with an e-mail, {MEMORY_LIMIT} for DuckDB")
+    _say(f"  {'':24}" + "".join(f"{part:>9}" for part in (*PARTS, "all")))
+    for name, laps in (("first", found["first"]), ("1 % changed", found["cycle"])):
+        seconds = [laps.get(part, 0.0) for part in PARTS]
+        _say(f"  {name:24}" + "".join(f"{s:7.2f} s" for s in (*seconds, sum(seconds))))
+    cycle = sum(found["cycle"].values())
+    for name, bound in bounds.items():
+        _say(f"  {'bare join, ' + name:24}{bound:34.2f} s   cycle is {cycle / bound:.1f} ×")
+    _say(
+        f"  peak memory {found['peak'] / 1e6:,.0f} MB (bare join {limit['peak'] / 1e6:,.0f} MB), "
+        f"stored {found['stored'] / 1e6:,.0f} MB"
+    )
+
+
+def _delivery(found: Mapping[str, Any], calls: int) -> None:
+    ours, bare = calls / found["seconds"], calls / found["bare"]
+    _say(
+        f"\ndelivery of {calls:,} calls to this machine, "
+        f"{found['requests']} requests of {found['bytes'] / found['requests'] / 1e3:,.0f} kB"
+    )
+    _say(f"  audience-sync           {ours:10,.0f} calls/s")
+    _say(f"  bare httpx, same bytes  {bare:10,.0f} calls/s   we reach {ours / bare:.2f} ×")
+    _say(f"  peak memory {found['peak'] / 1e6:,.0f} MB")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
