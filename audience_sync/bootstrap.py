@@ -20,7 +20,8 @@ from audience_sync.domain.message_id import keyed
 from audience_sync.domain.span import Span
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
-from audience_sync.pipeline.cycle import Captures, Configured, Deliveries
+from audience_sync.pipeline.captures import Captures, Configured
+from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Subscription
 from audience_sync.sources.files import FilesSource
 from audience_sync.store import migrate, schema

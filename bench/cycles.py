@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from audience_sync.bootstrap import App, build
 from audience_sync.config.load import load
-from audience_sync.pipeline.cycle import Configured
+from audience_sync.pipeline.captures import Configured
 from audience_sync.pipeline.ports import Comparison, Engine, Membership, Source
 from bench.measured import Stopwatch, report
 from bench.workload import ENVIRONMENT, today

@@ -16,7 +16,7 @@ from audience_sync.errors import AudienceSyncError, worst
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App, Destination
-    from audience_sync.pipeline.cycle import Configured
+    from audience_sync.pipeline.captures import Configured
 
 OK = 0
 

@@ -16,7 +16,7 @@ from audience_sync.errors import SourceFailed, worst
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.pipeline.capture import Examined
-    from audience_sync.pipeline.cycle import Configured
+    from audience_sync.pipeline.captures import Configured
 
 EXIT_CHANGES = 4
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.cli.forecast import Forecast
     from audience_sync.pipeline.capture import Examined
-    from audience_sync.pipeline.cycle import Configured
+    from audience_sync.pipeline.captures import Configured
 
 
 class Printer(Protocol):

@@ -20,7 +20,7 @@ from audience_sync.errors import UsageError
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.config.load import Loaded
-    from audience_sync.pipeline.cycle import Configured
+    from audience_sync.pipeline.captures import Configured
 
 EXIT_DECLINED = 1
 FIRST_YEAR, LAST_YEAR = 1970, 2200

@@ -22,8 +22,8 @@ def prepare() -> None:
     """Make standard output and error usable, whatever they were given as.
 
     One that is closed (``>&-``) is opened on /dev/null: else the next file to be opened, the
-    store perhaps, gets its number, and what any library prints lands in it. What the terminal's
-    encoding cannot show is escaped.
+    store perhaps, gets its number, and what any library prints lands in it. Both are UTF-8, so
+    that a program which reads them need not know the locale in which we ran.
     """
     for number in (0, 1, 2):
         try:
@@ -34,7 +34,7 @@ def prepare() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def write(text: str, *, flush: bool = True) -> None:

@@ -17,7 +17,8 @@ from typing import NoReturn
 from audience_sync.cli.output import warn
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
-EXIT_UNFINISHED = 1
+EXIT_UNFINISHED = 0
+"""Nothing is lost and the next run goes on, so nobody need be called."""
 GRACE = 20.0
 """Seconds to finish what is in flight. The store survives a kill at any point anyway."""
 LOOK_EVERY = 0.05

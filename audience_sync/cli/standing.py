@@ -13,7 +13,7 @@ from audience_sync.domain.span import Books, SpanState
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
-    from audience_sync.pipeline.cycle import Configured
+    from audience_sync.pipeline.captures import Configured
     from audience_sync.pipeline.ports import Snapshot
     from audience_sync.store.overview import AudienceState, DeliveryState
 

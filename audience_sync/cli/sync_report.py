@@ -12,7 +12,7 @@ from audience_sync.cli.render import clock_time, duration, left, number, plural,
 
 if TYPE_CHECKING:
     from audience_sync.errors import AudienceSyncError
-    from audience_sync.pipeline.cycle import CaptureOutcome
+    from audience_sync.pipeline.captures import CaptureOutcome
     from audience_sync.pipeline.lanes import Delivered
 
 NEWS = ("held", "refused", "failed", "leased", "other plan")

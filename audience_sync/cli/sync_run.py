@@ -14,7 +14,7 @@ from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, worst
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
-    from audience_sync.pipeline.cycle import CaptureOutcome, Captures, Configured
+    from audience_sync.pipeline.captures import CaptureOutcome, Captures, Configured
     from audience_sync.pipeline.lanes import Delivered
 
 

@@ -145,6 +145,11 @@ class Lease(Protocol):
         """Seconds for which the lease surely holds; negative when it is over."""
 
 
+class Leases(Protocol):
+    def hold(self, name: str) -> AbstractContextManager[Lease]:
+        """Raises LeaseTaken when another process holds ``name``."""
+
+
 class Snapshots(Protocol):
     """Consumed by capture."""
 

@@ -65,7 +65,7 @@ class Program:
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=LONGEST,
         )
@@ -81,7 +81,7 @@ class Program:
             [*command(), *arguments],
             cwd=self.folder,
             env=self.environment(),
-            text=True,
+            encoding="utf-8",
             **(streams | how),
         )
 

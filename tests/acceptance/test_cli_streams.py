@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import LONGEST, Program, command
+from tests.acceptance.program import LONGEST, SPANS, Program, command
 
 UNUSED = '[sources.unused]\ntype = "files"\nroot = "."\n'
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]")
@@ -48,12 +48,20 @@ def test_a_reader_who_leaves_early_is_no_error(program: Program) -> None:
 
 
 def test_nobody_reads_and_the_work_is_done(program: Program) -> None:
-    process = program.start("sync")
+    program.configure(more=f"{UNUSED}[guard]\nmax_initial = 10\n")
+    assert unread(program, "sync") == 3, "as if somebody had read it"
+    ((plan,),) = program.stored("SELECT plan_id FROM snapshot")
+    assert program.stored(SPANS) == [("held", 0, MANY)]
+    assert unread(program, "approve", plan, "--yes") == 0
+    assert program.stored(SPANS) == [("open", 0, MANY)]
+
+
+def unread(program: Program, *arguments: str) -> int:
+    process = program.start(*arguments)
     for stream in (process.stdout, process.stderr):
         assert stream is not None
         stream.close()
-    assert process.wait(LONGEST) == 0
-    assert len(program.calls()) == MANY
+    return process.wait(LONGEST)
 
 
 @pytest.mark.parametrize("closing_them", [">&-", "<&- >&- 2>&-"])
@@ -84,11 +92,14 @@ def test_a_full_disk_behind_stdout_is_said_not_thrown(program: Program) -> None:
     assert "Traceback" not in err
 
 
-def test_letters_that_the_terminal_lacks_are_escaped(program: Program) -> None:
-    plain = Program(folder=program.folder, variables={"PYTHONIOENCODING": "ascii"})
-    done = plain.run("status")
+def test_the_output_is_utf_8_wherever_it_runs(program: Program) -> None:
+    path = program.folder / "config.toml"
+    path.write_text(path.read_text().replace('name = "vip"', 'name = "Größe"\nkey = "vip"'))
+    elsewhere = Program(folder=program.folder, variables={"PYTHONIOENCODING": "ascii"})
+    done = elsewhere.run("status", "--json")
     assert done.code == 0
-    assert "never" in done.out
+    assert [audience["name"] for audience in done.json()["audiences"]] == ["Größe"]
+    assert "Größe" in done.out
 
 
 def test_progress_is_for_terminals_and_stays_out_of_the_output(program: Program) -> None:

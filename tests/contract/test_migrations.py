@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
+from sqlalchemy.dialects import postgresql
 
 from audience_sync.errors import StoreFailed, StoreTooNew
 from audience_sync.store import migrate, schema
@@ -100,7 +101,16 @@ class TestSchema:
             "rejection.user_id",
             "span.position",
         ]
+        assert collated == _collated_in_schema()
         assert fsync == ("on", "on")
+
+
+def _collated_in_schema() -> list[str]:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    columns = [c for table in schema.metadata.tables.values() for c in table.columns]
+    return sorted(
+        str(c) for c in columns if getattr(c.type.dialect_impl(dialect), "collation", None) == "C"
+    )
 
 
 def _index_definitions(database: Database) -> set[tuple[str, str]]:

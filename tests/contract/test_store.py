@@ -8,6 +8,7 @@ import threading
 import pyarrow as pa
 import pytest
 from sqlalchemy import Executable, insert, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.guard import Limits
@@ -138,6 +139,16 @@ class TestSilence:
         with pytest.raises(StoreFailed) as failed, database.write() as connection:
             connection.execute(statement, rows)  # type: ignore[call-overload]
         return failed.value
+
+    def test_not_even_in_the_errors_of_sqlalchemy(self, database: Database) -> None:
+        """Whatever is logged or raised past our own errors."""
+        statement = text("INSERT INTO nowhere VALUES (:id, :mail)")
+        row = {"id": SECRET_ID, "mail": SECRET_MAIL}
+        with pytest.raises(SQLAlchemyError) as failed, database._engine.begin() as connection:
+            connection.execute(statement, row)
+        assert "nowhere" in str(failed.value)
+        assert SECRET_ID not in str(failed.value)
+        assert SECRET_MAIL not in str(failed.value)
 
     def test_a_refused_row_is_not_shown(
         self, database: Database, caplog: pytest.LogCaptureFixture

@@ -28,7 +28,7 @@ from audience_sync.errors import (
     StoreFailed,
 )
 from audience_sync.pipeline import send
-from audience_sync.pipeline.cycle import Deliveries
+from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Delivered, Subscription
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store import migrate

@@ -214,6 +214,7 @@ class World:
             )
 
     def complete(self, destination: str) -> None:
+        self.open(destination)
         span = self.model.walks.pop(destination, None)
         if span is not None:
             self.spans.complete(span, self.lease)

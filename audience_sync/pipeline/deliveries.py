@@ -1,89 +1,30 @@
-"""One cycle: capture what is due, then deliver what waits, lane by lane.
-
-Captures and deliveries know nothing of each other but the store between them.
-"""
+"""Deliver to all destinations at once, lane by lane. Knows no source."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from audience_sync.domain.audience import Audience, AudienceKey
-from audience_sync.domain.guard import Limits
+from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.quota import Lane
-from audience_sync.domain.schedule import Cadence, is_due
 from audience_sync.domain.span import Span
 from audience_sync.errors import (
     AudienceSyncError,
     DestinationPaused,
-    Held,
     LeaseTaken,
-    SourceFailed,
 )
-from audience_sync.pipeline.capture import Captured, check_planned, commit, examine
 from audience_sync.pipeline.lanes import Delivered, LaneRun, Subscription
 from audience_sync.pipeline.ports import (
     Destination,
-    Engine,
     Lease,
+    Leases,
     Pauses,
-    Snapshots,
-    Source,
     Spans,
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Configured:
-    """An audience with what the configuration says of its cycle."""
-
-    audience: Audience
-    source: Source
-    limits: Limits
-    cadence: Cadence
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptureOutcome:
-    """``outcome``: ``committed``, ``unchanged``, ``held``, ``refused``, ``failed``, ``leased``,
-    ``other plan`` or ``not due``."""
-
-    audience: AudienceKey
-    outcome: str
-    captured: Captured | None = None
-    error: AudienceSyncError | None = None
-
-
-class Leases(Protocol):
-    def hold(self, name: str) -> AbstractContextManager[Lease]:
-        """Raises LeaseTaken when another process holds ``name``."""
-
-
-class CaptureBook(Snapshots, Protocol):
-    """What a capture cycle asks of the store beyond one capture."""
-
-    def last_captured(self, audience: AudienceKey) -> datetime | None: ...
-
-    def next_due(self, audience: AudienceKey) -> datetime | None: ...
-
-    def sweep(self, audience: AudienceKey, lease: Lease) -> None: ...
-
-    def failed(
-        self,
-        audience: Audience,
-        cycle_time: datetime,
-        error: str,
-        lease: Lease,
-        *,
-        started_at: datetime,
-    ) -> None: ...
-
-    def prune(self, audience: AudienceKey, now: datetime, lease: Lease) -> int: ...
 
 
 class DeliveryBook(Pauses, Protocol):
@@ -92,81 +33,6 @@ class DeliveryBook(Pauses, Protocol):
     def end_run(
         self, run_id: int, outcome: str, counts: dict[str, int], error: str | None, lease: Lease
     ) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Captures:
-    """Captures audiences one after another, each under its lease."""
-
-    snapshots: CaptureBook
-    engine: Engine
-    leases: Leases
-    clock: Callable[[], datetime]
-    draw: Callable[[], float]
-
-    def due(self, configured: Configured, now: datetime) -> bool:
-        key = configured.audience.key
-        return is_due(now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key))
-
-    def capture(
-        self,
-        configured: Configured,
-        cycle_time: datetime,
-        *,
-        plans: Collection[str] = (),
-        only_if_due: bool = False,
-    ) -> CaptureOutcome:
-        """Capture one audience. What goes wrong is in the outcome: others are not stopped by it.
-
-        Raises:
-            StoreFailed, LeaseLost: nothing can be written now.
-        """
-        key = configured.audience.key
-        try:
-            with self.leases.hold(f"capture:{key}") as lease:
-                # Another process may have captured it since we looked.
-                if only_if_due and not self.due(configured, cycle_time):
-                    return CaptureOutcome(audience=key, outcome="not due")
-                self.snapshots.sweep(key, lease)
-                captured = self._capture(configured, cycle_time, plans, lease)
-                self.snapshots.prune(key, self.clock(), lease)
-        except LeaseTaken as error:
-            return CaptureOutcome(audience=key, outcome="leased", error=error)
-        except Held as error:
-            return CaptureOutcome(audience=key, outcome="other plan", error=error)
-        except SourceFailed as error:
-            outcome = "failed" if error.exit_code == SourceFailed.exit_code else "refused"
-            return CaptureOutcome(audience=key, outcome=outcome, error=error)
-        return CaptureOutcome(audience=key, outcome=captured.outcome, captured=captured)
-
-    def _capture(
-        self,
-        configured: Configured,
-        cycle_time: datetime,
-        plans: Collection[str],
-        lease: Lease,
-    ) -> Captured:
-        audience, started_at = configured.audience, self.clock()
-        try:
-            with examine(
-                audience,
-                source=configured.source,
-                engine=self.engine,
-                snapshots=self.snapshots,
-                limits=configured.limits,
-                cycle_time=cycle_time,
-            ) as examined:
-                check_planned(examined, plans)
-                return commit(
-                    examined,
-                    snapshots=self.snapshots,
-                    lease=lease,
-                    next_due=configured.cadence.next_after(cycle_time, self.draw()),
-                    started_at=started_at,
-                )
-        except SourceFailed as error:
-            self.snapshots.failed(audience, cycle_time, str(error), lease, started_at=started_at)
-            raise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,144 @@
+"""Capture audiences one after another, each under its lease. Knows no lane, no destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from audience_sync.domain.audience import Audience, AudienceKey
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.schedule import Cadence, is_due
+from audience_sync.errors import (
+    AudienceSyncError,
+    Held,
+    LeaseTaken,
+    SourceFailed,
+)
+from audience_sync.pipeline.capture import Captured, check_planned, commit, examine
+from audience_sync.pipeline.ports import (
+    Engine,
+    Lease,
+    Leases,
+    Snapshots,
+    Source,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configured:
+    """An audience with what the configuration says of its cycle."""
+
+    audience: Audience
+    source: Source
+    limits: Limits
+    cadence: Cadence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureOutcome:
+    """``outcome``: ``committed``, ``unchanged``, ``held``, ``refused``, ``failed``, ``leased``,
+    ``other plan`` or ``not due``."""
+
+    audience: AudienceKey
+    outcome: str
+    captured: Captured | None = None
+    error: AudienceSyncError | None = None
+
+
+class CaptureBook(Snapshots, Protocol):
+    """What a capture cycle asks of the store beyond one capture."""
+
+    def last_captured(self, audience: AudienceKey) -> datetime | None: ...
+
+    def next_due(self, audience: AudienceKey) -> datetime | None: ...
+
+    def sweep(self, audience: AudienceKey, lease: Lease) -> None: ...
+
+    def failed(
+        self,
+        audience: Audience,
+        cycle_time: datetime,
+        error: str,
+        lease: Lease,
+        *,
+        started_at: datetime,
+    ) -> None: ...
+
+    def prune(self, audience: AudienceKey, now: datetime, lease: Lease) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captures:
+    """Captures audiences one after another, each under its lease."""
+
+    snapshots: CaptureBook
+    engine: Engine
+    leases: Leases
+    clock: Callable[[], datetime]
+    draw: Callable[[], float]
+
+    def due(self, configured: Configured, now: datetime) -> bool:
+        key = configured.audience.key
+        return is_due(now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key))
+
+    def capture(
+        self,
+        configured: Configured,
+        cycle_time: datetime,
+        *,
+        plans: Collection[str] = (),
+        only_if_due: bool = False,
+    ) -> CaptureOutcome:
+        """Capture one audience. What goes wrong is in the outcome: others are not stopped by it.
+
+        Raises:
+            StoreFailed, LeaseLost: nothing can be written now.
+        """
+        key = configured.audience.key
+        try:
+            with self.leases.hold(f"capture:{key}") as lease:
+                # Another process may have captured it since we looked.
+                if only_if_due and not self.due(configured, cycle_time):
+                    return CaptureOutcome(audience=key, outcome="not due")
+                self.snapshots.sweep(key, lease)
+                captured = self._capture(configured, cycle_time, plans, lease)
+                self.snapshots.prune(key, self.clock(), lease)
+        except LeaseTaken as error:
+            return CaptureOutcome(audience=key, outcome="leased", error=error)
+        except Held as error:
+            return CaptureOutcome(audience=key, outcome="other plan", error=error)
+        except SourceFailed as error:
+            outcome = "failed" if error.exit_code == SourceFailed.exit_code else "refused"
+            return CaptureOutcome(audience=key, outcome=outcome, error=error)
+        return CaptureOutcome(audience=key, outcome=captured.outcome, captured=captured)
+
+    def _capture(
+        self,
+        configured: Configured,
+        cycle_time: datetime,
+        plans: Collection[str],
+        lease: Lease,
+    ) -> Captured:
+        audience, started_at = configured.audience, self.clock()
+        try:
+            with examine(
+                audience,
+                source=configured.source,
+                engine=self.engine,
+                snapshots=self.snapshots,
+                limits=configured.limits,
+                cycle_time=cycle_time,
+            ) as examined:
+                check_planned(examined, plans)
+                return commit(
+                    examined,
+                    snapshots=self.snapshots,
+                    lease=lease,
+                    next_due=configured.cadence.next_after(cycle_time, self.draw()),
+                    started_at=started_at,
+                )
+        except SourceFailed as error:
+            self.snapshots.failed(audience, cycle_time, str(error), lease, started_at=started_at)
+            raise
