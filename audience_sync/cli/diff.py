@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from audience_sync.cli.diff_printers import PRINTERS
-from audience_sync.cli.opened import Time, chosen, opened, present
+from audience_sync.cli.opened import Time, check_order, chosen, opened, present
 from audience_sync.errors import SourceFailed, worst
 
 if TYPE_CHECKING:
@@ -46,23 +46,33 @@ def diff(
     ndjson and csv list every change.
     """
     form = "json" if as_json else form
-    return show_diff(context, audiences, now or present(), form, members, exit_code=exit_code)
+    return show_diff(context, audiences, now, form, members, exit_code=exit_code)
 
 
 def show_diff(
     context: click.Context,
     patterns: Sequence[str],
-    cycle_time: datetime,
+    now: datetime | None,
     form: str,
     members: int = 0,
     *,
     exit_code: bool = False,
 ) -> int:
-    """Examine and print; also ``sync --dry-run``."""
+    """Examine and print; also ``sync --dry-run``.
+
+    Args:
+        now: an explicit cycle time.
+
+    Raises:
+        UsageError: ``now`` is before a last capture, so that a run would refuse it too.
+    """
+    cycle_time = now or present()
     codes: list[int] = []
     changed = False
     with opened(context, writes=False) as app:
         picked = chosen(app, patterns)
+        if now is not None:
+            check_order(app, picked, now)
         printer = PRINTERS[form](members)
         for configured in picked:
             try:

@@ -78,6 +78,15 @@ def _matches(configured: Configured, pattern: str) -> bool:
     return pattern == audience.name or fnmatch.fnmatchcase(audience.key, pattern)
 
 
+def check_order(app: App, picked: Sequence[Configured], cycle_time: datetime) -> None:
+    """Raises UsageError when an explicit ``--now`` is before a last capture."""
+    from audience_sync.pipeline.capture import check_not_backwards
+
+    for configured in picked:
+        last = app.snapshots.last_captured(configured.audience.key)
+        check_not_backwards(cycle_time, last)
+
+
 class Time(click.ParamType[datetime]):
     """ISO 8601, to the second; a date is its midnight, without a zone it is UTC."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from audience_sync.cli.diff import show_diff
-from audience_sync.cli.opened import Time, chosen, confirm, opened, present
+from audience_sync.cli.opened import Time, check_order, chosen, confirm, opened, present
 from audience_sync.cli.output import complain
 from audience_sync.cli.signals import stoppable
 from audience_sync.cli.sync_report import JsonReport, TextReport
@@ -69,7 +69,7 @@ def sync(
         plans=plans,
     )
     if dry_run:
-        return show_diff(context, audiences, order.cycle_time, "json" if as_json else "table")
+        return show_diff(context, audiences, now, "json" if as_json else "table")
     with opened(context, writes=True) as app:
         picked = _picked(app, order)
         if order.explicit_now:
@@ -111,11 +111,7 @@ def _picked(app: App, order: Order) -> list[Configured]:
     if order.plans:
         return _not_overtaken(app, order, picked)
     if order.explicit_now:
-        from audience_sync.pipeline.capture import check_not_backwards
-
-        for configured in picked:
-            last = app.snapshots.last_captured(configured.audience.key)
-            check_not_backwards(order.cycle_time, last)
+        check_order(app, picked, order.cycle_time)
     return picked
 
 

@@ -102,7 +102,13 @@ def _engine(url: str) -> Engine:
     # hide_parameters: they hold user ids and e-mails, and would be in error texts.
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        try:
+            return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        except ImportError:
+            raise StoreFailed(
+                "a store in PostgreSQL needs the package psycopg",
+                hint="pip install 'audience-sync[postgres]'",
+            ) from None
     in_memory = parsed.database in (None, "", ":memory:")
     options: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {}
     engine = create_engine(
@@ -144,6 +150,9 @@ def _plain(error: Exception) -> str:
         return str(primary)
     if isinstance(original, sqlite3.Error):
         return str(original)
+    if str(original).startswith("connection failed:"):
+        # psycopg's own words: host, port and what the server said, no password.
+        return str(original).splitlines()[0]
     return type(original).__name__
 
 

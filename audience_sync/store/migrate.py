@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -48,6 +50,7 @@ def upgrade(database: Database) -> bool:
     """
     if not _is_older(version(database)):
         return False
+    _make_private(database.path)
     with database.write() as connection:
         _wait_for_other_migrations(connection)
         # Another process, of any version, may have migrated since we looked.
@@ -55,6 +58,13 @@ def upgrade(database: Database) -> bool:
             return False
         _run(connection)
     return True
+
+
+def _make_private(path: Path | None) -> None:
+    """SQLite makes a readable file, and ours holds user ids; its other files follow this one."""
+    if path is not None and not path.exists():
+        with suppress(OSError):  # SQLite will say what is wrong
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _is_older(found: str | None) -> bool:

@@ -174,7 +174,7 @@ def people(numbers: Iterable[int]) -> set[str]:
     return {f"person-{n:04}" for n in numbers}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

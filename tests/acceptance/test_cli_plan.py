@@ -78,9 +78,10 @@ def test_a_source_that_changed_in_between_is_refused(program: Program) -> None:
     assert program.stored(SNAPSHOTS)[0] == ("vip", 1, "current")
 
 
-def test_now_before_the_last_capture_is_refused(program: Program) -> None:
+@pytest.mark.parametrize("command", ["sync", "diff"])
+def test_now_before_the_last_capture_is_refused(program: Program, command: str) -> None:
     before = program.files()
-    done = program.run("sync", "--now", "2026-03-01T05:59Z")
+    done = program.run(command, "--now", "2026-03-01T05:59Z")
     assert (done.code, done.out) == (2, "")
     assert "is before the last capture (20260301T0600Z)" in done.err
     assert program.files() == before

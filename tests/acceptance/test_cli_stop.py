@@ -113,7 +113,7 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
 def test_max_duration_stops_cleanly(program: Program, server: Served) -> None:
     started = time.monotonic()
     done = program.run("sync", "--max-duration", "1s")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert (done.code, done.err) == (0, "")
     finish(program, server)
 

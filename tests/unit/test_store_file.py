@@ -1,0 +1,35 @@
+"""What a store's file and a missing driver look like to a user."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from audience_sync.errors import StoreFailed
+from audience_sync.store import migrate
+from audience_sync.store.engine import Database
+
+
+def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    database = Database(f"sqlite:///{path}")
+    migrate.upgrade(database)
+    assert path.stat().st_mode & 0o077 == 0
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreFailed, match="needs the package psycopg") as error:
+        Database("postgresql+psycopg://user@127.0.0.1/store")
+    assert "postgres" in str(error.value.hint)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    database = Database("postgresql+psycopg://user:hunter22@127.0.0.1:1/store")
+    with pytest.raises(StoreFailed, match="port 1 failed: Connection refused") as error:
+        migrate.version(database)
+    assert "hunter22" not in str(error.value)
