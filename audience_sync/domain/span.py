@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.quota import Lane
 
 
@@ -74,6 +74,8 @@ class Span:
     """Cycle time of the snapshot ``to_seq``: the ``timestamp`` of every call."""
     plan_id: str
     """The plan that made ``to_seq``."""
+    tell: frozenset[Tell]
+    """As it was configured when the span was opened, so that an edit leaves its books true."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,7 +43,11 @@ class Session:
 
         def guarded() -> Iterator[pa.RecordBatch]:
             try:
-                yield from batches
+                for batch in batches:
+                    # Arrow hands over batches of another shape unseen, and DuckDB crashes.
+                    if not batch.schema.equals(schema):
+                        raise SourceFailed(f"{name}: rows of another shape than promised")
+                    yield batch
             except GeneratorExit:
                 raise  # DuckDB gave up for a reason of its own
             except BaseException as error:

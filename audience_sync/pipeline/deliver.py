@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from audience_sync.domain.audience import Kind, Tell
+from audience_sync.domain.audience import Kind
 from audience_sync.domain.change import is_told
 from audience_sync.domain.span import Span, Tally, Window
 from audience_sync.errors import AudienceSyncError
@@ -40,7 +40,7 @@ class Walk:
     probing: bool = False
     """The destination was paused: one request alone must be accepted before more go out."""
 
-    def deliver(self, span: Span, *, kind: Kind, tell: frozenset[Tell]) -> Span:
+    def deliver(self, span: Span, *, kind: Kind) -> Span:
         """Walk ``span`` to its end, or to where we were stopped; the span as it is stored then.
 
         No transaction is open during a network call. When anything ends the walk early, what is
@@ -56,7 +56,7 @@ class Walk:
             timestamp=span.captured_at,
             installation=self.installation,
         )
-        told = (c for c in self.spans.changes(span) if is_told(c, tell))
+        told = (c for c in self.spans.changes(span) if is_told(c, span.tell))
         flight = _Flight(self, span)
         try:
             with flight:

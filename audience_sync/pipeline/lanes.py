@@ -139,7 +139,7 @@ class LaneRun:
         progress = _each(latest.append, resume, self.progress)
         walk = replace(walk, progress=progress, probing=probing)
         try:
-            after = walk.deliver(span, kind=how.kind, tell=how.tell)
+            after = walk.deliver(span, kind=how.kind)
             outcome = "completed" if not after.books.remaining else "stopped"
         except DestinationPaused as paused:
             self.pauses.pause(self.destination.name, str(paused), paused.seconds, self.lease)

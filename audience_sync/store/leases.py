@@ -24,6 +24,7 @@ from audience_sync.store.schema import lease as table
 DURATION = 60.0
 """Seconds for which a lease holds without renewal."""
 RENEW_EVERY = 10.0
+RELEASE_WITHIN = 5.0
 FREE = {"holder": "", "epoch": 0, "expires_at": 0.0}
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,8 @@ class Leases:
             yield lease
         finally:
             stop.set()
-            keeper.join()
+            # A renewal may wait for the store's lock for longer than a stop may take.
+            keeper.join(RELEASE_WITHIN)
             self._release(lease)
 
     def acquire(self, name: str) -> HeldLease:

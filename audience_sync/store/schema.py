@@ -151,6 +151,7 @@ span = Table(
     Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("held_for", Text),
+    Column("tell", JSON, nullable=False),
     Column("from_seq", Integer, nullable=False),
     Column("to_seq", Integer, nullable=False),
     Column("position", UserId),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState
@@ -143,4 +143,5 @@ def span_of(row: Row[Any]) -> Span:
         ),
         captured_at=row.captured_at,
         plan_id=row.plan_id,
+        tell=frozenset(Tell(kind) for kind in row.tell),
     )

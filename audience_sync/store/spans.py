@@ -61,6 +61,7 @@ class Spans(SpanReads):
                     kind=SpanKind.INITIAL if first else SpanKind.INCREMENTAL,
                     state=SpanState.HELD if held_for else SpanState.OPEN,
                     held_for=held_for,
+                    tell=sorted(tell),
                     from_seq=from_seq,
                     to_seq=waiting.to_seq,
                     total=total,

@@ -104,6 +104,7 @@ def _deliveries() -> None:
         *_required(sa.Integer, "number"),
         *_required(sa.Text, "lane", "kind", "state"),
         sa.Column("held_for", sa.Text),
+        *_required(sa.JSON, "tell"),
         *_required(sa.Integer, "from_seq", "to_seq"),
         sa.Column("position", UserId),
         *_required(Number, "total", "accepted", "rejected", "skipped"),

@@ -381,3 +381,10 @@ class TestComplete:
             log.put(people(name), base=True)
             log.snapshots.prune(log.key, log.clock.now + timedelta(365), log.lease)
         assert list(log.spans.changes(opened(log))) == log.difference(1, 6)
+
+
+def test_a_span_keeps_how_it_was_told(log: Log) -> None:
+    """An edited ``tell`` holds from the next span on: the books of this one stay true."""
+    log.put(CROWD)
+    opened(log, tell=frozenset({Tell.ENTERED}))
+    assert [span.tell for span in log.spans.unfinished("crisp")] == [frozenset({Tell.ENTERED})]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
@@ -45,6 +45,7 @@ def initial_span(total: int) -> Span:
         books=Books(total=total),
         captured_at=datetime(2026, 1, 1, tzinfo=UTC),
         plan_id="20260101T0000Z-0",
+        tell=frozenset(Tell),
     )
 
 

@@ -68,7 +68,7 @@ class Delivery:
             probing=probing,
         )
         try:
-            return walk.deliver(self.spans.stored, kind=Kind.AUDIENCE, tell=EVERYTHING)
+            return walk.deliver(self.spans.stored, kind=Kind.AUDIENCE)
         finally:
             assert self.to.in_flight == 0, "a request was left behind"
             assert self.to.open_senders == 0, "a connection was left open"
@@ -572,6 +572,6 @@ def test_no_transaction_is_open_while_a_request_is_under_way(tmp_path: Path) -> 
             stop=threading.Event(),
             installation="installation",
         )
-        assert walk.deliver(span, kind=Kind.AUDIENCE, tell=EVERYTHING).books.remaining == 0
+        assert walk.deliver(span, kind=Kind.AUDIENCE).books.remaining == 0
     assert writes == [0] * 10
     database.close()

@@ -72,6 +72,7 @@ def engine() -> Iterator[Engine]:
         yield DuckDBEngine(con.cursor)
 
 
+@pytest.mark.timeout(400)  # a failure takes a while to shrink
 @settings(max_examples=60)
 @given(history=st.none() | HISTORY, read=READ, also_unchanged=st.booleans(), seed=st.integers())
 def test_a_comparison_finds_what_a_loop_would_find(
