@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,22 @@ PARTS = ("load", "compare", "store")
 
 def main() -> None:
     arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=arguments.folder) as name:
-        folder = Path(name)
-        _say(f"making two days of {arguments.rows:,} members …")
-        workload.make(folder, arguments.rows)
-        workload.configuration(folder, "http://127.0.0.1:9/v1")
-        limit = measured.run("bench.limit", [name, MEMORY_LIMIT])
-        _captures(measured.run("bench.cycles", [name]), limit, arguments.rows)
-    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=arguments.folder) as name:
-        _delivery(
-            measured.run("bench.delivery", [name, str(arguments.calls)]), calls=arguments.calls
-        )
+    with _folder(arguments.folder, arguments.rows) as folder:
+        workload.configuration(Path(folder), "http://127.0.0.1:9/v1")
+        limit = measured.run("bench.limit", [folder, MEMORY_LIMIT])
+        _captures(measured.run("bench.cycles", [folder]), limit, arguments.rows)
+    with _folder(arguments.folder, arguments.calls) as folder:
+        found = measured.run("bench.delivery", [folder, str(arguments.calls)])
+        _delivery(found, arguments.calls)
+
+
+@contextmanager
+def _folder(parent: Path | None, rows: int) -> Iterator[str]:
+    """A folder for a while, with two days of ``rows`` members in it."""
+    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=parent) as folder:
+        _say(f"making two days of {rows:,} members …")
+        measured.run("bench.workload", [folder, str(rows)])
+        yield folder
 
 
 def _arguments() -> argparse.Namespace:

@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     (configured,) = app.audiences.values()
     laps = []
     for day in range(2):
-        today(folder, folder / f"day{day}.parquet")
+        today(folder, day)
         laps.append(capture(app, configured, START + timedelta(days=day)))
     app.close()
     size = (folder / "state.db").stat().st_size

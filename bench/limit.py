@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 
 from bench.measured import report, timed
+from bench.workload import day_file
 
 IDS = """
 SELECT count(*) FILTER (b.user_id IS NULL), count(*) FILTER (a.user_id IS NULL)
@@ -27,8 +28,8 @@ def main(folder: Path, memory_limit: str) -> None:
     }
     seconds: dict[str, float] = {}
     with duckdb.connect(":memory:", config=settings) as con:
-        con.read_parquet(str(folder / "day0.parquet")).create_view("before")
-        con.read_parquet(str(folder / "day1.parquet")).create_view("after")
+        for day, name in enumerate(("before", "after")):
+            con.read_parquet(str(day_file(folder, day))).create_view(name)
         for name, sql in (("ids", IDS), ("ids and e-mails", IDS_AND_EMAILS)):
             with timed(seconds, name):
                 con.sql(sql).fetchall()

@@ -1,4 +1,7 @@
-"""Run a part of the benchmark in a process of its own, so that its peak memory is its own."""
+"""Run a part of the benchmark in a process of its own, so that its peak memory is its own.
+
+The process that starts them must stay small: on Linux its peak is where theirs begins.
+"""
 
 from __future__ import annotations
 

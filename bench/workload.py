@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import duckdb
+
+from bench.measured import report
 
 CHANGED = 0.01
 """Of the members, on the second day: half of them exit and as many enter, half are updated."""
@@ -47,25 +50,31 @@ destinations = ["segment"]
 ENVIRONMENT = {"BENCH_KEY": "a-key-for-loopback-only"}
 
 
-def make(folder: Path, rows: int) -> tuple[Path, Path]:
-    """The files of both days."""
-    files = folder / "day0.parquet", folder / "day1.parquet"
-    every = round(2 / CHANGED)
-    with duckdb.connect(":memory:") as con:
-        for day, file in enumerate(files):
-            parameters = {"day": day, "rows": rows, "every": every}
-            con.sql(DAY, params=parameters).write_parquet(str(file))
-    return files
+def day_file(folder: Path, day: int) -> Path:
+    return folder / f"day{day}.parquet"
 
 
-def today(folder: Path, file: Path) -> None:
-    """Make ``file`` the one that the audience's query reads."""
+def today(folder: Path, day: int) -> None:
+    """Make the file of ``day`` the one that the audience's query reads."""
     link = folder / "today.parquet"
     link.unlink(missing_ok=True)
-    link.hardlink_to(file)
+    link.hardlink_to(day_file(folder, day))
 
 
 def configuration(folder: Path, endpoint: str) -> Path:
     path = folder / "config.toml"
     path.write_text(CONFIG.replace("ENDPOINT", endpoint))
     return path
+
+
+def main(folder: Path, rows: int) -> None:
+    every = round(2 / CHANGED)
+    with duckdb.connect(":memory:") as con:
+        for day in range(2):
+            parameters = {"day": day, "rows": rows, "every": every}
+            con.sql(DAY, params=parameters).write_parquet(str(day_file(folder, day)))
+    report({})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

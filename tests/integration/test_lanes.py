@@ -184,6 +184,22 @@ def test_what_is_not_to_be_told_is_not(station: Station, to: FakeDestination) ->
     assert to.told[25:] == ["u00015"]
 
 
+def test_an_open_span_is_told_as_it_was_begun(station: Station, to: FakeDestination) -> None:
+    station.vip.put(people(*users(0, 50)))
+    station.run()
+    station.vip.put(people(*users(40, 100)))
+    to.requests.clear()
+    to.answer = stop_at(station, 1)
+    station.run()
+    station.stop.clear()
+    to.answer = accept
+    station.tell = frozenset({Tell.ENTERED})
+    (delivered,) = station.run()
+    assert (delivered.outcome, delivered.span.books.total) == ("completed", 90)
+    assert delivered.span.books.accepted == 90
+    assert to.state() == members(station)
+
+
 def test_only_what_is_named(station: Station, to: FakeDestination) -> None:
     station.vip.put(people(*users(0, 5)))
     station.old.put(people(*users(5, 9)))
