@@ -117,4 +117,4 @@ PRECEDENCE = (78, 70, 74, 77, 65, 3, 69, 1, 75)
 
 def worst(codes: Sequence[int]) -> int:
     """The exit code of a run with several outcomes: the first of ``PRECEDENCE`` that occurred."""
-    return next((code for code in PRECEDENCE if code in codes), 0)
+    return next((code for code in PRECEDENCE if code in codes), max(codes, default=0))
