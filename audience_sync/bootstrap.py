@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from audience_sync.config.address import parse
+from audience_sync.config.address import canonical, parse
 from audience_sync.config.load import Loaded
 from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
 from audience_sync.destinations import segment
@@ -99,7 +99,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
     config = loaded.config
     database = Database(config.store.url)
     database = _prepared(database, writes=writes)
-    installation = installation_of(database, now())
+    installation = installation_of(database, now(), writes=writes)
     duckdb = open_instance(
         memory_limit=config.engine.memory_limit,
         threads=config.engine.threads,
@@ -117,7 +117,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         database=database,
         installation=installation,
         snapshots=Snapshots(database, now, config.store.keep),
-        spans=Spans(database, now),
+        spans=Spans(database, now, _places(config)),
         leases=Leases(database),
         books=books,
         engine=DuckDBEngine(duckdb.cursor),
@@ -145,10 +145,19 @@ def _prepared(database: Database, *, writes: bool) -> Database:
 
 
 def _settle(books: Destinations, config: Config) -> None:
-    for name, place in config.destinations.items():
-        where = place.endpoint if isinstance(place, SegmentDestination) else str(place.path)
-        if books.settle(name, where):
-            log.warning("destination moved: its audiences are told anew", destination=name)
+    for name, place in _places(config).items():
+        if books.settle(name, place):
+            log.warning("destination moved: it goes on as it stood there", destination=name)
+
+
+def _places(config: Config) -> dict[str, str]:
+    """Where each destination is, however its address is spelt."""
+    return {
+        name: canonical(place.endpoint)
+        if isinstance(place, SegmentDestination)
+        else str(place.path)
+        for name, place in config.destinations.items()
+    }
 
 
 def _harmless(config: Config) -> frozenset[str]:

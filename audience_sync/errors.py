@@ -9,6 +9,7 @@
     │   └── SourceRefused     the data cannot be used: a person looks         exit 65
     ├── Held                  a person must approve (or discard)              exit 3
     ├── StoreFailed           the store cannot be written or read             exit 74
+    │   ├── ChunkDamaged        one audience cannot be read, the others can     exit 74
     │   └── StoreTooNew       a newer version wrote it: upgrade               exit 78
     ├── LeaseTaken            somebody else is doing this right now           exit 75
     ├── LeaseLost             our right to write is over: stop at once        exit 1
@@ -68,6 +69,10 @@ class StoreFailed(AudienceSyncError):
 
 class StoreTooNew(StoreFailed):
     exit_code = 78
+
+
+class ChunkDamaged(StoreFailed):
+    """One audience's stored members cannot be read; the others can."""
 
 
 class LeaseTaken(AudienceSyncError):

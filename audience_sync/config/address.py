@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from audience_sync.config.placeholder import is_placeholder
 
@@ -20,6 +20,7 @@ SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=
 LITERAL_PASSWORD = re.compile(r"://[^:/@\s]*:(?P<password>[^@/]*)@")
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
 POSTGRESQL = frozenset({"postgresql", "postgresql+psycopg"})
+DEFAULT_PORT = {"http": 80, "https": 443}
 ENCODE = "percent-encode @ : / in user and password"
 
 
@@ -165,3 +166,10 @@ def endpoint(text: str) -> str:
     if base.endswith(("/batch", "/identify", "/track", "/import")):
         raise ValueError("is the address of one call; write the part before it")
     return base
+
+
+def canonical(text: str) -> str:
+    """An endpoint without what makes no difference: case of the host, default port, last slash."""
+    parts = urlsplit(text)
+    host = (parts.hostname or "") if parts.port in (None, DEFAULT_PORT.get(parts.scheme)) else ""
+    return f"{parts.scheme}://{host or parts.netloc.lower()}{parts.path.rstrip('/')}"

@@ -117,7 +117,7 @@ class NdjsonSender:
 def opened(path: Path) -> Iterator[int]:
     """A descriptor of the regular file at ``path``, made if it is missing; never blocks."""
     missing = not path.exists()
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise IsADirectoryError

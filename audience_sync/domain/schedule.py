@@ -64,6 +64,12 @@ def parse_every(text: str) -> Every:
     return Every(shortest, longest)
 
 
-def is_due(now: datetime, *, last: datetime | None, due: datetime | None) -> bool:
-    """Due, never captured, or captured in what is now the future (the clock went back)."""
-    return last is None or due is None or now >= due or now < last
+def is_due(now: datetime, *, last: datetime | None, due: datetime | None, clock: datetime) -> bool:
+    """Whether a cycle for ``now`` is due.
+
+    Args:
+        clock: the real time, against which one sees that the clock went back: a last capture
+            that lies in its future. A last capture after ``now`` alone says that another run
+            was quicker.
+    """
+    return last is None or due is None or now >= due or last > clock

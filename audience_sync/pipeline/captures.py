@@ -12,6 +12,7 @@ from audience_sync.domain.guard import Limits
 from audience_sync.domain.schedule import Cadence, is_due
 from audience_sync.errors import (
     AudienceSyncError,
+    ChunkDamaged,
     Held,
     LeaseTaken,
     SourceFailed,
@@ -81,7 +82,21 @@ class Captures:
 
     def due(self, configured: Configured, now: datetime) -> bool:
         key = configured.audience.key
-        return is_due(now, last=self.snapshots.last_captured(key), due=self.snapshots.next_due(key))
+        return is_due(
+            now,
+            last=self.snapshots.last_captured(key),
+            due=self.snapshots.next_due(key),
+            clock=self.clock(),
+        )
+
+    def overtaken(self, configured: Configured, cycle_time: datetime) -> bool:
+        """Whether another run has captured for a later time than ``cycle_time``.
+
+        To capture now would tell older states after newer ones (P6). When the clock went back,
+        the last capture lies in the future instead, and order is by snapshot alone.
+        """
+        last = self.snapshots.last_captured(configured.audience.key)
+        return last is not None and cycle_time < last <= self.clock()
 
     def capture(
         self,
@@ -100,7 +115,8 @@ class Captures:
         try:
             with self.leases.hold(f"capture:{key}") as lease:
                 # Another process may have captured it since we looked.
-                if only_if_due and not self.due(configured, cycle_time):
+                late = self.overtaken(configured, cycle_time)
+                if late or (only_if_due and not self.due(configured, cycle_time)):
                     return CaptureOutcome(audience=key, outcome="not due")
                 self.snapshots.sweep(key, lease)
                 captured = self._capture(configured, cycle_time, plans, lease)
@@ -109,6 +125,8 @@ class Captures:
             return CaptureOutcome(audience=key, outcome="leased", error=error)
         except Held as error:
             return CaptureOutcome(audience=key, outcome="other plan", error=error)
+        except ChunkDamaged as error:
+            return CaptureOutcome(audience=key, outcome="failed", error=error)
         except SourceFailed as error:
             outcome = "failed" if error.exit_code == SourceFailed.exit_code else "refused"
             return CaptureOutcome(audience=key, outcome=outcome, error=error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from audience_sync.domain.audience import Kind
 from audience_sync.domain.change import is_told
 from audience_sync.domain.span import Span, Tally, Window
-from audience_sync.errors import AudienceSyncError
+from audience_sync.errors import AudienceSyncError, ChunkDamaged
 from audience_sync.pipeline.ports import Destination, Lease, Sender, SpanContext, Spans
 from audience_sync.pipeline.send import (
     Batch,
@@ -64,6 +64,11 @@ class Walk:
                     flight.start(batch)
         except Stopped:
             return flight.span
+        if flight.span.books.remaining:
+            raise ChunkDamaged(
+                f"the delivery of {span.audience} ended with members left over",
+                hint="please report this; nothing is counted as told that was not",
+            )
         self.spans.complete(flight.span, self.lease)
         return flight.span
 

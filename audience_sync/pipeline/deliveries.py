@@ -86,11 +86,8 @@ class Deliveries:
         only: Collection[AudienceKey] | None,
         error: AudienceSyncError | None = None,
     ) -> Sequence[Delivered]:
-        wanted = {
-            key: how
-            for key, how in self.subscriptions.get(destination.name, {}).items()
-            if only is None or key in only
-        }
+        configured = self.subscriptions.get(destination.name, {})
+        wanted = {key: how for key, how in configured.items() if only is None or key in only}
         if not self._has_work(destination.name, lane, wanted):
             return []
         try:
@@ -100,6 +97,7 @@ class Deliveries:
                     destination=destination,
                     lane=lane,
                     subscriptions=wanted,
+                    configured=configured.keys(),
                     spans=self.spans,
                     pauses=self.book,
                     lease=lease,
@@ -113,8 +111,12 @@ class Deliveries:
                 delivered = list(lane_run.deliver())
                 self._end(run_id, delivered, lease)
                 return delivered
-        except LeaseTaken:
-            return []
+        except LeaseTaken as taken:
+            return [
+                Delivered(span=span, outcome="leased", error=taken)
+                for span in self.spans.unfinished(destination.name, lane)
+                if span.audience in wanted
+            ]
 
     def _has_work(self, name: str, lane: Lane, wanted: Mapping[AudienceKey, Subscription]) -> bool:
         """Asked before the lease is taken, so that an idle run writes nothing."""

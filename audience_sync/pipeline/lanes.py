@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+
+import structlog
 
 from audience_sync.domain.audience import AudienceKey, Kind, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane, share
 from audience_sync.domain.span import Span, SpanState
-from audience_sync.errors import AudienceSyncError, DestinationPaused
+from audience_sync.errors import AudienceSyncError, ChunkDamaged, DestinationPaused
 from audience_sync.pipeline.deliver import Walk
-from audience_sync.pipeline.ports import Destination, Lease, Pauses, Spans
+from audience_sync.pipeline.ports import Destination, Lease, Pauses, Spans, Waiting
 from audience_sync.pipeline.send import SharedPace
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,9 @@ class LaneRun:
     destination: Destination
     lane: Lane
     subscriptions: Mapping[AudienceKey, Subscription]
+    """The audiences of this run."""
+    configured: Collection[AudienceKey]
+    """All audiences of the destination: a first delivery of any takes its part of the rate."""
     spans: Spans
     pauses: Pauses
     lease: Lease
@@ -65,7 +72,8 @@ class LaneRun:
         """Open what is due, then walk span after span, oldest first.
 
         What ends the delivery of one span ends the run: the destination pauses, or nothing can
-        be written down, and every further request would be sent again.
+        be written down, and every further request would be sent again. Only an audience that
+        cannot be read says nothing of the others.
         """
         self._open_spans()
         spans = [
@@ -77,7 +85,8 @@ class LaneRun:
         error = self.error or self._pause_goes_on()
         for span in spans:
             delivered = self._deliver(span, walk, error)
-            error = error or delivered.error
+            if not isinstance(delivered.error, ChunkDamaged):
+                error = error or delivered.error
             yield delivered
 
     def _pause_goes_on(self) -> DestinationPaused | None:
@@ -87,16 +96,22 @@ class LaneRun:
         return DestinationPaused(pause.reason, hint=f"goes on after {pause.until:%H:%M} UTC")
 
     def _open_spans(self) -> None:
-        name = self.destination.name
-        for waiting in self.spans.waiting(name, self.subscriptions.keys()):
+        for waiting in self.spans.waiting(self.destination.name, self.subscriptions.keys()):
             lane = Lane.INITIAL if waiting.told_seq is None else Lane.INCREMENTAL
             if lane is self.lane:
-                how = self.subscriptions[waiting.audience]
-                self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
+                self._open(waiting)
+
+    def _open(self, waiting: Waiting) -> None:
+        how, name = self.subscriptions[waiting.audience], self.destination.name
+        try:
+            self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
+        except ChunkDamaged as error:
+            # It goes on waiting, and its captures fail by name; the other audiences are well.
+            log.error("not told", audience=waiting.audience, destination=name, error=str(error))
 
     def _walk(self) -> Walk:
         initial_open = any(
-            span.state is SpanState.OPEN
+            span.state is SpanState.OPEN and span.audience in self.configured
             for span in self.spans.unfinished(self.destination.name, Lane.INITIAL)
         )
         part = share(self.lane, reserve=self.destination.reserve, initial_open=initial_open)

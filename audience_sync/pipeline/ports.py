@@ -225,8 +225,11 @@ class Spans(Protocol):
         tell: Collection[Tell],
         limits: Limits,
         lease: Lease,
-    ) -> Span:
-        """Open a span pinned to the newest snapshot; an initial one that is too large is held."""
+    ) -> Span | None:
+        """Open a span pinned to the newest snapshot; a too large first delivery is held.
+
+        ``None``: a capture came between; the next run opens it.
+        """
 
     def changes(self, span: Span) -> Iterator[Change]:
         """The span's changes after its position, in ``user_id`` order, with nothing held open.

@@ -104,6 +104,8 @@ class Sending:
         Raises:
             DestinationPaused, LeaseLost, Stopped: the batch counts as not sent.
         """
+        if len(batch.refusals) > self.max_rejected:
+            raise too_many_rejections(self.destination.name, self.max_rejected)
         tally = Tally(last_user_id=batch.last_user_id, rejected=list(batch.refusals))
         if batch.calls:
             self._send_or_split(sender, batch.calls, tally)
@@ -132,9 +134,10 @@ class Sending:
             except RetryLater as later:
                 if later.slow_down:
                     self.pace.slow_down()
-                failures += 0 if later.after is not None else 1
+                # A Retry-After of 0 asks for no wait, so it is a failure like any other.
+                failures += 0 if later.after else 1
                 pause = self._delay(later, failures)
-                waited += pause if later.after is not None else 0.0
+                waited += pause if later.after else 0.0
                 if failures >= MAX_ATTEMPTS or waited > PATIENCE:
                     raise DestinationPaused(
                         f"{self.destination.name} is not available: {later}",

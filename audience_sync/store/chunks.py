@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, and_, delete, insert, select
 
-from audience_sync.errors import StoreFailed
+from audience_sync.errors import ChunkDamaged
 from audience_sync.pipeline.ports import Batches, Lease
 from audience_sync.store.engine import Database
 from audience_sync.store.schema import chunk
@@ -24,6 +24,9 @@ CHANGES = "changes"
 CHUNKS_PER_TRANSACTION = 8
 """Small transactions, so that staging a large snapshot keeps nobody else from writing."""
 CHECKSUM_BYTES = 4
+ROWS = {BASE: 65_536, CHANGES: 8_192}
+"""Rows of a chunk. Change sets are read side by side, one chunk of each in memory: smaller ones
+keep a destination that is many snapshots behind from needing a lot."""
 
 
 def encode(batch: pa.RecordBatch) -> bytes:
@@ -39,7 +42,7 @@ def decode(payload: bytes) -> pa.RecordBatch:
     """Raises StoreFailed for a payload that is not what ``encode`` wrote."""
     stream, checksum = payload[:-CHECKSUM_BYTES], payload[-CHECKSUM_BYTES:]
     if _checksum(stream) != checksum:
-        raise StoreFailed("a stored chunk is damaged", hint="restore the store from a backup")
+        raise ChunkDamaged("a stored chunk is damaged", hint="restore the store from a backup")
     with pa.ipc.open_stream(stream) as reader:
         return reader.read_next_batch()
 
@@ -56,7 +59,7 @@ def write(database: Database, snapshot_id: int, part: str, batches: Batches, lea
     """
     waiting: list[dict[str, Any]] = []
     last = None
-    for ordinal, batch in enumerate(batch for batch in batches if batch.num_rows):
+    for ordinal, batch in enumerate(_sized(batches, ROWS[part])):
         _check_order(batch, last)
         last = batch.column(0)[batch.num_rows - 1].as_py()
         waiting.append(_row(snapshot_id, part, ordinal, batch))
@@ -91,6 +94,12 @@ def read(
             yield _chunk(database, and_(here, chunk.c.ordinal == row.ordinal))
 
 
+def _sized(batches: Batches, rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)
+
+
 def _chunk(database: Database, where: ColumnElement[bool]) -> pa.RecordBatch:
     with database.read() as connection:
         payload = connection.scalar(select(chunk.c.payload).where(where))
@@ -99,8 +108,8 @@ def _chunk(database: Database, where: ColumnElement[bool]) -> pa.RecordBatch:
     return decode(payload)
 
 
-def _removed() -> StoreFailed:
-    return StoreFailed(
+def _removed() -> ChunkDamaged:
+    return ChunkDamaged(
         "chunks of a snapshot are no longer kept", hint="run it again; it may be older than keep"
     )
 

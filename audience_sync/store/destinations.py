@@ -6,14 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from audience_sync.domain.quota import Lane
-from audience_sync.domain.span import SpanState
 from audience_sync.pipeline.ports import Lease, Pause
 from audience_sync.store.engine import Database
 from audience_sync.store.ids import destination_id
-from audience_sync.store.schema import destination, run, span, told
+from audience_sync.store.schema import destination, run
 
 
 class Destinations:
@@ -22,24 +21,26 @@ class Destinations:
         self._clock = clock
 
     def settle(self, name: str, place: str) -> bool:
-        """Remember where ``name`` is; whether it was somewhere else before.
+        """Make ``name`` mean what was told at ``place``; whether it meant another place before.
 
-        Another place was told nothing, so its audiences start with an initial delivery. What
-        the former place was told stays in the history, under a name of its own.
+        A place that was never told anything starts with initial deliveries; one that comes back
+        goes on where it stopped. What another place was told is kept aside for it.
         """
         row = self._row(name)
         if row is not None and row.place == place:
             return False
-        moved = row is not None and row.place is not None
         with self._database.write() as connection:
-            row_id = destination_id(connection, name)
-            if moved:
-                _leave(connection, row_id, f"{name} until {self._clock():%Y-%m-%dT%H:%M:%S.%fZ}")
-                row_id = destination_id(connection, name)
+            destination_id(connection, name)
+            query = select(destination).where(destination.c.name == name).with_for_update()
+            row = connection.execute(query).one()
+            if row.place not in (None, place):
+                _rename(connection, row.name, _aside(name, row.place))
+                _rename(connection, _aside(name, place), name)
+                destination_id(connection, name)
             connection.execute(
-                update(destination).where(destination.c.id == row_id).values(place=place)
+                update(destination).where(destination.c.name == name).values(place=place)
             )
-        return moved
+        return row.place not in (None, place)
 
     def _row(self, name: str) -> Row[Any] | None:
         query = select(destination).where(destination.c.name == name)
@@ -101,12 +102,9 @@ class Destinations:
             connection.execute(update(run).where(run.c.id == run_id).values(ended))
 
 
-def _leave(connection: Connection, row_id: int, name: str) -> None:
-    unfinished = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
-    connection.execute(
-        update(span)
-        .where(span.c.destination_id == row_id, unfinished)
-        .values(state=SpanState.ABANDONED)
-    )
-    connection.execute(delete(told).where(told.c.destination_id == row_id))
-    connection.execute(update(destination).where(destination.c.id == row_id).values(name=name))
+def _aside(name: str, place: str) -> str:
+    return f"{name} at {place}"
+
+
+def _rename(connection: Connection, old: str, new: str) -> None:
+    connection.execute(update(destination).where(destination.c.name == old).values(name=new))

@@ -19,9 +19,14 @@ def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind)
     return known_audience_id(connection, key)
 
 
-def known_audience_id(connection: Connection, key: AudienceKey) -> int:
-    """Raises UsageError for an audience that was never captured."""
-    found = connection.scalar(select(audience.c.id).where(audience.c.key == key))
+def known_audience_id(connection: Connection, key: AudienceKey, *, lock: bool = False) -> int:
+    """The row of ``key``; ``lock`` keeps others from locking it until the transaction ends.
+
+    Raises:
+        UsageError: the audience was never captured.
+    """
+    query = select(audience.c.id).where(audience.c.key == key)
+    found = connection.scalar(query.with_for_update() if lock else query)
     if found is None:
         raise UsageError(f"no snapshot of {key} yet")
     return int(found)

@@ -114,7 +114,8 @@ class Leases:
     def _release(self, lease: HeldLease) -> None:
         try:
             with self._database.write() as connection:
-                connection.execute(_mine(lease).values(expires_at=0.0))
+                # The next epoch: a renewal that comes late must not revive the lease.
+                connection.execute(_mine(lease).values(expires_at=0.0, epoch=lease.epoch + 1))
         except StoreFailed as error:
             log.warning("lease not released", lease=lease.name, error=str(error))
 
@@ -125,11 +126,15 @@ def me() -> str:
 
 
 def is_dead(holder: str) -> bool:
-    """Whether ``holder`` is known to be gone; ``False`` for another host, which we cannot see."""
+    """Whether ``holder`` is known to be gone.
+
+    ``False`` for whom we cannot see: on another host, in another container, or before a reboot
+    (a machine of the same name looks the same); their lease runs out by itself.
+    """
     host, boot, pid, started = (*holder.split("|"), "", "", "")[:4]
-    if host != socket.gethostname() or boot.partition("/")[2] != _boot().partition("/")[2]:
+    if host != socket.gethostname() or boot != _boot():
         return False
-    return boot != _boot() or _started(int(pid)) != started
+    return _started(int(pid)) != started
 
 
 def _boot() -> str:

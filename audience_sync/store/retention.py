@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.span import SpanState
@@ -23,8 +23,11 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
     change after the oldest of: what a destination was told, where an open span starts or (for
     a whole walk) ends, the first snapshot captured since ``keep_since``.
     """
-    with database.read() as connection:
-        owner = connection.scalar(select(audience.c.id).where(audience.c.key == key))
+    with database.write(lease) as connection:
+        # A span that is being opened locks the row too, so its pins are seen or it sees us.
+        owner = connection.scalar(
+            select(audience.c.id).where(audience.c.key == key).with_for_update()
+        )
         mine = snapshot.c.audience_id == owner, snapshot.c.state == "current"
         rows = connection.execute(
             select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base, snapshot.c.captured_at)
@@ -45,33 +48,34 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
                 .distinct()
             )
         )
-    bases = [row.seq for row in rows if row.has_base]
-    if not bases:
-        return 0
-    walked = [s.to_seq for s in open_spans if s.from_seq == 0]
-    kept_bases = {max(bases)} | {
-        max((b for b in bases if b <= to), default=min(bases)) for to in walked
-    }
-    recent = [row.seq for row in rows if row.captured_at >= keep_since]
-    pins = [max(bases), *told_seqs, *(s.from_seq or s.to_seq for s in open_spans), *recent[:1]]
-    pins += kept_bases
-    oldest = min(pins)
-    pruned = 0
-    for row in rows:
-        if row.has_base and row.seq not in kept_bases:
-            _drop_base(database, row.id, lease)
-            pruned += 1
-        if row.seq <= oldest and row.id in with_changes:
-            chunks.remove(database, row.id, lease, chunks.CHANGES)
-            pruned += 1
-    return pruned
+        bases = [row.seq for row in rows if row.has_base]
+        if not bases:
+            return 0
+        walked = [s.to_seq for s in open_spans if s.from_seq == 0]
+        kept_bases = {max(bases)} | {
+            max((b for b in bases if b <= to), default=min(bases)) for to in walked
+        }
+        recent = [row.seq for row in rows if row.captured_at >= keep_since]
+        pins = [max(bases), *told_seqs, *(s.from_seq or s.to_seq for s in open_spans), *recent[:1]]
+        pins += kept_bases
+        oldest = min(pins)
+        pruned = 0
+        for row in rows:
+            if row.has_base and row.seq not in kept_bases:
+                _drop_base(connection, row.id)
+                pruned += 1
+            if row.seq <= oldest and row.id in with_changes:
+                _drop(connection, row.id, chunks.CHANGES)
+                pruned += 1
+        return pruned
 
 
-def _drop_base(database: Database, snapshot_id: int, lease: Lease) -> None:
-    with database.write(lease) as connection:
-        connection.execute(
-            snapshot.update().where(snapshot.c.id == snapshot_id).values(has_base=False)
-        )
-        connection.execute(
-            delete(chunk).where(chunk.c.snapshot_id == snapshot_id, chunk.c.part == chunks.BASE)
-        )
+def _drop_base(connection: Connection, snapshot_id: int) -> None:
+    connection.execute(snapshot.update().where(snapshot.c.id == snapshot_id).values(has_base=False))
+    _drop(connection, snapshot_id, chunks.BASE)
+
+
+def _drop(connection: Connection, snapshot_id: int, part: str) -> None:
+    connection.execute(
+        delete(chunk).where(chunk.c.snapshot_id == snapshot_id, chunk.c.part == part)
+    )

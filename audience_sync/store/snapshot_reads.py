@@ -89,6 +89,10 @@ class SnapshotReads:
             recent, seen.c.approved_at.is_(None)
         )
         start = select(seen.c.members).where(~recent).order_by(seen.c.seq.desc()).limit(1)
+        # Who left with approval is no longer among those of whom a share may leave.
+        approved = select(func.coalesce(func.sum(seen.c.exited), 0)).where(
+            recent, seen.c.approved_at.is_not(None)
+        )
         # An audience that is younger than a day is measured by what it began with.
         first = select(seen.c.members).where(seen.c.members > 0).order_by(seen.c.seq).limit(1)
         with self._database.read() as connection:
@@ -96,7 +100,8 @@ class SnapshotReads:
             members = connection.scalar(start)
             if members is None:
                 members = connection.scalar(first)
-        return Window(members_at_start=members or 0, unapproved_exits=exits)
+            members = max((members or 0) - int(connection.scalar(approved) or 0), 0)
+        return Window(members_at_start=members, unapproved_exits=exits)
 
 
 def snapshots_in(key: AudienceKey | None, state: str) -> Select[Any]:

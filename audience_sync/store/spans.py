@@ -5,7 +5,7 @@ Everything but an operator's ``approve`` is written under the lease of the desti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -20,16 +20,23 @@ from audience_sync.errors import LeaseLost, UsageError
 from audience_sync.pipeline.ports import Lease, Waiting
 from audience_sync.store.engine import Database
 from audience_sync.store.ids import destination_id, known_audience_id
-from audience_sync.store.schema import rejection, run, span, told
+from audience_sync.store.schema import destination, rejection, run, snapshot, span, told
 from audience_sync.store.span_reads import SpanReads, span_of, spans_with_names
 
 
 class Spans(SpanReads):
     """See ``pipeline.ports.Spans``."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        places: Mapping[str, str] | None = None,
+    ) -> None:
+        """``places``: by destination, where it is in the configuration of this process."""
         super().__init__(database)
         self._clock = clock
+        self._places = places or {}
 
     def open(
         self,
@@ -39,16 +46,27 @@ class Spans(SpanReads):
         tell: Collection[Tell],
         limits: Limits,
         lease: Lease,
-    ) -> Span:
-        """Open a span pinned to the newest snapshot; an initial one that is too large is held."""
+    ) -> Span | None:
+        """Open a span pinned to the newest snapshot; one to a large audience that was empty to
+        the destination so far is held.
+
+        ``None``: a capture came between, and what was counted may be pruned by now. Prune locks
+        the audience's row too. The next run opens it.
+
+        Raises:
+            LeaseLost: the destination was moved by a newer configuration.
+        """
         first = waiting.told_seq is None
         from_seq = Seq(0) if waiting.told_seq is None else waiting.told_seq
         lane = Lane.INITIAL if first else Lane.INCREMENTAL
         total = self._total(waiting, tell)
-        held_for = holds_initial(total, limits) if first else None
         with self._database.write(lease) as connection:
-            owner = known_audience_id(connection, waiting.audience)
-            receiver = destination_id(connection, destination_name)
+            owner = known_audience_id(connection, waiting.audience, lock=True)
+            receiver = self._here(connection, destination_name)
+            if _newest_seq(connection, owner) != waiting.to_seq:
+                return None
+            nobody_yet = first or _nobody_at(connection, owner, from_seq)
+            held_for = holds_initial(total, limits) if nobody_yet else None
             last = select(func.max(span.c.number)).where(
                 span.c.audience_id == owner, span.c.destination_id == receiver
             )
@@ -74,6 +92,14 @@ class Spans(SpanReads):
             assert made.inserted_primary_key is not None
             query = spans_with_names().where(span.c.id == made.inserted_primary_key[0])
             return span_of(connection.execute(query).one())
+
+    def _here(self, connection: Connection, name: str) -> int:
+        """Raises LeaseLost when another process, with a newer configuration, moved ``name``."""
+        place = self._places.get(name)
+        found = connection.scalar(select(destination.c.place).where(destination.c.name == name))
+        if place is not None and found != place:
+            raise LeaseLost(f"{name} is at another place now: the configuration was edited")
+        return destination_id(connection, name)
 
     def _total(self, waiting: Waiting, tell: Collection[Tell]) -> int:
         if waiting.told_seq is None:
@@ -142,14 +168,33 @@ class Spans(SpanReads):
             )
 
 
+def _newest_seq(connection: Connection, owner: int) -> int | None:
+    newest = select(func.max(snapshot.c.seq)).where(
+        snapshot.c.audience_id == owner, snapshot.c.state == "current"
+    )
+    found: int | None = connection.scalar(newest)
+    return found
+
+
+def _nobody_at(connection: Connection, owner: int, seq: Seq) -> bool:
+    members = select(snapshot.c.members).where(
+        snapshot.c.audience_id == owner, snapshot.c.state == "current", snapshot.c.seq == seq
+    )
+    return not connection.scalar(members)
+
+
 def _set_told(connection: Connection, walked: Span) -> None:
-    owner = known_audience_id(connection, walked.audience)
-    receiver = destination_id(connection, walked.destination)
-    here = told.c.audience_id == owner, told.c.destination_id == receiver
+    """By the span's own row: its destination may have another name by now."""
+    row = connection.execute(select(span).where(span.c.id == walked.id)).one()
+    here = told.c.audience_id == row.audience_id, told.c.destination_id == row.destination_id
     moved = connection.execute(update(told).where(*here).values(told_seq=walked.to_seq))
     if not moved.rowcount:
         connection.execute(
-            insert(told).values(audience_id=owner, destination_id=receiver, told_seq=walked.to_seq)
+            insert(told).values(
+                audience_id=row.audience_id,
+                destination_id=row.destination_id,
+                told_seq=walked.to_seq,
+            )
         )
 
 

@@ -102,7 +102,14 @@ class TestOneHolder:
             pass
         with pytest.raises(ZeroDivisionError), leases.hold(NAME) as second:
             raise ZeroDivisionError
-        assert (first.epoch, second.epoch, leases.acquire(NAME).epoch) == (1, 2, 3)
+        assert first.epoch < second.epoch < leases.acquire(NAME).epoch
+
+    def test_a_renewal_that_comes_late_does_not_revive_it(self, leases: Leases) -> None:
+        with leases.hold(NAME) as given_back:
+            pass
+        with pytest.raises(LeaseLost):
+            leases.renew(given_back)
+        leases.acquire(NAME)
 
     def test_of_ten_processes_exactly_one_wins(self, store_url: str) -> None:
         with other_process(store_url, "race", NAME, "10") as process:
@@ -115,7 +122,7 @@ class TestOneHolder:
         """Each takes it when the one before gave it back or died; no epoch is given twice."""
         with other_process(store_url, "relay", NAME, "10") as process:
             epochs = json.loads(said(process))
-        assert sorted(epochs) == list(range(1, 11))
+        assert len(set(epochs)) == 10
 
 
 class TestTakeOver:
@@ -140,14 +147,15 @@ class TestTakeOver:
         pretend(database, f"{host}|{boot}|{pid}|{int(started) - 1}", 60)
         assert leases.acquire(NAME).epoch == 2
 
-    def test_after_a_reboot_nobody_of_before_lives(
+    def test_before_another_boot_it_may_be_another_machine_of_the_same_name(
         self, leases: Leases, database: Database
     ) -> None:
         leases.acquire(NAME)
         host, boot, pid, started = me().split("|")
         _, _, namespace = boot.partition("/")
-        pretend(database, f"{host}|an-earlier-boot/{namespace}|{pid}|{started}", 60)
-        assert leases.acquire(NAME).epoch == 2
+        pretend(database, f"{host}|another-boot/{namespace}|{pid}|{started}", 60)
+        with pytest.raises(LeaseTaken):
+            leases.acquire(NAME)
 
     @pytest.mark.parametrize("gone", [True, False])
     def test_another_host_is_waited_for(

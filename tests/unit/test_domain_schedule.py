@@ -98,4 +98,4 @@ def test_the_next_time_is_drawn_from_the_range(draw: float, hours: int) -> None:
     ],
 )
 def test_is_due(last: datetime | None, due: datetime | None, now_due: bool) -> None:
-    assert is_due(NOON, last=last, due=due) is now_due
+    assert is_due(NOON, last=last, due=due, clock=NOON) is now_due

@@ -1,0 +1,147 @@
+"""Runs that overlap, guards around nobody, and one audience that cannot be read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from audience_sync.bootstrap import App, build
+from audience_sync.config.load import load
+from audience_sync.store.schema import audience, chunk, destination
+
+CONFIG = """
+[store]
+url = "sqlite:///state.db"
+[guard]
+max_initial = 5
+[sources.shop]
+type = "files"
+root = "."
+[destinations.calls]
+type = "ndjson"
+path = "{path}"
+[[audiences]]
+name = "Vip"
+source = "shop"
+query = "SELECT user_id FROM 'vip.csv'"
+destinations = ["calls"]
+[[audiences]]
+name = "Old"
+source = "shop"
+query = "SELECT user_id FROM 'old.csv'"
+destinations = ["calls"]
+"""
+NOON = datetime(2026, 10, 7, 12, tzinfo=UTC)
+
+
+class Shop:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.write("vip", ["u1", "u2"])
+        self.write("old", ["o1"])
+
+    def write(self, name: str, users: Sequence[str]) -> None:
+        (self.folder / f"{name}.csv").write_text("\n".join(["user_id", *users]) + "\n")
+
+    def app(self, path: str = "calls.ndjson") -> App:
+        (self.folder / "config.toml").write_text(CONFIG.format(path=path))
+        return build(load([self.folder / "config.toml"], {}), writes=True)
+
+    def lines(self, path: str = "calls.ndjson") -> int:
+        file = self.folder / path
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def capture(app: App, time: datetime, key: str = "vip", *, due: bool = False) -> str:
+    configured = next(c for k, c in app.audiences.items() if k == key)
+    return app.captures().capture(configured, time, only_if_due=due).outcome
+
+
+def deliver(app: App) -> list[str]:
+    delivered = app.deliveries(lambda _span: None).deliver(threading.Event())
+    return [f"{d.span.audience} {d.outcome} {d.accepted}" for d in delivered]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_a_run_that_was_overtaken_does_not_capture_backwards(shop: Shop, due: bool) -> None:
+    """A slow run fixed its cycle time at its start; a quicker one captured for a later time."""
+    app = shop.app()
+    assert capture(app, NOON) == "committed"
+    shop.write("vip", ["u1"])
+    assert capture(app, NOON - timedelta(seconds=7), due=due) == "not due"
+    assert [s.counts.members for s in [app.snapshots.current(next(iter(app.audiences)))] if s] == [
+        2
+    ]
+
+
+def test_after_the_clock_went_back_captures_go_on(shop: Shop) -> None:
+    app = shop.app()
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    capture(app, ahead)
+    shop.write("vip", ["u1", "u2", "u3"])
+    assert capture(app, datetime.now(UTC), due=True) == "committed"
+
+
+def test_a_full_audience_after_an_empty_first_snapshot_is_held(shop: Shop) -> None:
+    app = shop.app()
+    shop.write("vip", [])
+    capture(app, NOON)
+    deliver(app)
+    shop.write("vip", [f"u{i}" for i in range(6)])
+    assert capture(app, NOON + timedelta(hours=3)) == "committed"
+    assert deliver(app) == ["vip held 0"]
+    assert shop.lines() == 0
+
+
+def test_one_damaged_audience_stops_no_other(shop: Shop) -> None:
+    app = shop.app()
+    capture(app, NOON)
+    capture(app, NOON, "old")
+    deliver(app)
+    with app.database.write() as connection:
+        vip = connection.scalar(audience.select().where(audience.c.key == "vip"))
+        connection.execute(
+            update(chunk).where(chunk.c.snapshot_id == vip).values(payload=b"damaged")
+        )
+    later = NOON + timedelta(hours=3)
+    shop.write("old", ["o1", "o2"])
+    assert capture(app, later) == "failed"
+    assert capture(app, later, "old") == "committed"
+    assert deliver(app) == ["old completed 1"]
+
+
+def test_a_place_that_comes_back_is_told_what_it_missed(shop: Shop) -> None:
+    app = shop.app()
+    capture(app, NOON)
+    deliver(app)
+    shop.app("typo.ndjson").close()
+    shop.write("vip", ["u1"])
+    back = shop.app()
+    capture(back, NOON + timedelta(hours=3))
+    assert deliver(back) == ["vip completed 1"]
+    assert '"vip":false' in (shop.folder / "calls.ndjson").read_text().splitlines()[-1]
+
+
+def test_a_process_of_before_the_edit_tells_nothing_in_the_name_of_the_new_place(
+    shop: Shop,
+) -> None:
+    old = shop.app()
+    capture(old, NOON)
+    new = shop.app("new.ndjson")
+    with pytest.raises(Exception, match="is at another place now"):
+        deliver(old)
+    assert deliver(new) == ["vip completed 2"]
+    assert (shop.lines(), shop.lines("new.ndjson")) == (0, 2)
+    with new.database.read() as connection:
+        names = connection.scalars(destination.select().with_only_columns(destination.c.name)).all()
+    assert len(names) == 2
