@@ -65,6 +65,10 @@ def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, samp
     return _parquet(reader, selection, files, con)
 
 
+TYPING_OPTIONS = frozenset({"types", "dtypes", "column_types", "all_varchar", "auto_detect"})
+TEXT = "'VARCHAR'"
+
+
 def _csv(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sample: int) -> Plan:
     options = reader.options
     check_options(options)
@@ -79,10 +83,20 @@ def _csv(reader: FileReader, selection: Selection, files: Sequence[ReadFile], sa
         columns = list(dict.fromkeys(column for file in found for column in file.columns))
         return Plan(sql=_no_rows(reader, columns), files=seen, selection=selection)
     added = dict(unsaid(found[0].dialect, options)) | {"sample_size": str(sample)}
+    if not named and not TYPING_OPTIONS & options.keys():
+        added |= _ids_as_text(found)
     if alike and len(files) > 1:
         added["union_by_name"] = "true"
     sql = _call(reader, selection, selection.paths, added)
     return Plan(sql=sql, files=seen, selection=selection)
+
+
+def _ids_as_text(found: Sequence[CsvFile]) -> dict[str, str]:
+    """Ids are text as it stands there: a guessed type would read ``0x10`` as 16."""
+    ids = {column for file in found for column in file.columns if column.casefold() == "user_id"}
+    if not ids or any(ids.isdisjoint(file.columns) for file in found):
+        return {}
+    return {"types": f"{{{', '.join(f'{literal(column)}: {TEXT}' for column in sorted(ids))}}}"}
 
 
 def _whole_csv(file: ReadFile, options: Options) -> CsvFile:

@@ -206,9 +206,9 @@ def test_a_glob_reads_every_file_with_one_type_for_all(source: FilesSource, writ
 def test_an_empty_file_among_others_changes_no_type(
     source: FilesSource, write: Write, empty: str
 ) -> None:
-    write(empty, "user_id,t\n")
-    write("1.csv", "user_id,t\n7,2026-01-01T00:00:00Z\n")
-    query = "SELECT typeof(user_id), user_id FROM '*.csv' WHERE t <= :now"
+    write(empty, "n,t\n")
+    write("1.csv", "n,t\n7,2026-01-01T00:00:00Z\n")
+    query = "SELECT typeof(n), n FROM '*.csv' WHERE t <= :now"
     assert rows(source, query) == [("BIGINT", 7)]
 
 
@@ -987,3 +987,10 @@ def test_a_consumer_s_own_error_is_not_taken_for_the_source_s(
     write("x.csv", "user_id\na\n")
     with pytest.raises(BrokenPipeError), source.read("FROM 'x.csv'", NOW):
         raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_an_id_is_the_text_that_stands_there(source: FilesSource, write: Write) -> None:
+    """A guessed number would be another id: 0x10 is 16 to DuckDB, and -0 is 0."""
+    ids = ["-0", "0x10", "0x1A", "7"]
+    write("users.csv", "\n".join(["user_id,n", *(f"{i},1" for i in ids)]) + "\n")
+    assert sorted(rows(source, "SELECT user_id FROM 'users.csv'")) == [(i,) for i in ids]
