@@ -57,6 +57,8 @@ class App:
     destinations: Mapping[str, Destination]
     audiences: Mapping[AudienceKey, Configured]
     subscriptions: Mapping[str, Mapping[AudienceKey, Subscription]]
+    places: Mapping[str, str]
+    """Where each destination is."""
     harmless: frozenset[str]
     """Destinations that a made-up ``--now`` cannot hurt: files, and servers on this machine."""
 
@@ -125,6 +127,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         destinations=_destinations(config, installation),
         audiences={a.key: _configured(a, sources) for a in config.audiences},
         subscriptions=_subscriptions(config),
+        places=_places(config),
         harmless=_harmless(config),
     )
 
@@ -155,7 +158,7 @@ def _places(config: Config) -> dict[str, str]:
     return {
         name: canonical(place.endpoint)
         if isinstance(place, SegmentDestination)
-        else str(place.path)
+        else str(place.path.resolve())
         for name, place in config.destinations.items()
     }
 

@@ -53,6 +53,9 @@ def _capture(app: App, held: Snapshot, *, discard: bool, reason: str | None, yes
         f"{held.audience}  {number(counts.previous)} → {number(counts.members)}   "
         f"+{number(counts.entered)} −{number(counts.exited)}   held: {'; '.join(held.held_for)}"
     )
+    newer = [other for other in app.snapshots.held(held.audience) if other.id > held.id]
+    if newer and not discard:
+        say(f"  newer, and lost by this: {', '.join(other.plan_id for other in newer)}")
     confirm("Discard it?" if discard else "Let it go?", yes=yes)
     with app.leases.hold(f"capture:{held.audience}") as lease:
         if discard:

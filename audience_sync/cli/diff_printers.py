@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from audience_sync.cli.forecast import changes_of
 from audience_sync.cli.output import warn, write
 from audience_sync.cli.render import duration, left, number, plural, to_json
 from audience_sync.domain.change import Change
@@ -32,13 +33,6 @@ class Printer(Protocol):
         """Say that an audience could not be examined; the others are."""
 
     def end(self) -> None: ...
-
-
-def changes_of(examined: Examined) -> Generator[Change]:
-    from audience_sync.store.chunk_rows import changed
-
-    for batch in examined.comparison.changes():
-        yield from changed(batch)
 
 
 def sample(examined: Examined, members: int) -> Iterator[Change]:
@@ -107,6 +101,7 @@ def _calls(forecast: Forecast) -> str:
     if not forecast.calls:
         return "nothing to tell"
     initial = "initial, " if forecast.lane == "initial" else ""
+    initial += "at most " if forecast.at_most else ""
     return (
         f"{initial}{plural(forecast.calls, 'call')}, {plural(forecast.requests, 'request')}, "
         f"about {duration(forecast.seconds)}"

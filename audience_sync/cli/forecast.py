@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from audience_sync.domain.audience import Tell
-from audience_sync.domain.guard import Counts, holds_initial
+from audience_sync.domain.change import Change, is_told
+from audience_sync.domain.guard import holds_initial
 from audience_sync.domain.quota import Lane, share
+from audience_sync.domain.span import SpanState
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
@@ -20,6 +22,8 @@ class Forecast:
     destination: str
     lane: str
     calls: int
+    at_most: bool
+    """Some wait from before: a user who changed back in between is told nothing."""
     requests: int
     seconds: float
     held_for: str | None
@@ -32,34 +36,51 @@ def forecasts(app: App, examined: Examined) -> list[Forecast]:
 
 def _forecast(app: App, examined: Examined, name: str) -> Forecast:
     audience, destination = examined.audience, app.destinations[name]
-    held_for: str | None = None
-    told = app.spans.told_seq(name, audience.key)
-    unfinished = [s for s in app.spans.unfinished(name) if s.audience == audience.key]
+    stored = app.books.stored_as(name, app.places[name])
+    told = app.spans.told_seq(stored, audience.key)
+    unfinished = [s for s in app.spans.unfinished(stored) if s.audience == audience.key]
     lane = Lane.INITIAL if told is None else Lane.INCREMENTAL
-    changes = told_changes(examined.comparison.counts, audience.tell)
+    changes, before = told_changes(examined), 0
+    held_for: str | None = None
     if unfinished:
-        calls = unfinished[0].books.remaining + changes
+        before = unfinished[0].books.remaining
+        if unfinished[0].state is SpanState.HELD:
+            held_for = f"first delivery to {before:,} members waits for approval"
     elif told is None:
-        calls = examined.comparison.counts.members
-        held_for = holds_initial(calls, app.audiences[audience.key].limits)
+        changes = examined.comparison.counts.members
+        held_for = holds_initial(changes, app.audiences[audience.key].limits)
     else:
-        calls = changes + app.spans.changes_after(audience.key, told)
+        before = app.spans.changes_after(audience.key, told)
+    calls = before + changes
     initial_open = lane is Lane.INITIAL
     rate = destination.rate * share(lane, reserve=destination.reserve, initial_open=initial_open)
     return Forecast(
         destination=name,
         lane=str(lane),
         calls=calls,
+        at_most=bool(before and changes),
         requests=-(-calls // destination.max_calls),
         seconds=calls / rate,
         held_for=held_for,
     )
 
 
-def told_changes(counts: Counts, tell: Collection[Tell]) -> int:
+def told_changes(examined: Examined) -> int:
+    """Changes of this capture that are told; counted one by one only where counts do not say."""
+    counts, tell, current = examined.comparison.counts, examined.audience.tell, examined.current
+    columns_changed = current is not None and current.columns != examined.comparison.columns
+    if Tell.UPDATED in tell and columns_changed:
+        return sum(1 for change in changes_of(examined) if is_told(change, tell))
     by_kind = {
         Tell.ENTERED: counts.entered,
         Tell.EXITED: counts.exited,
         Tell.UPDATED: counts.updated,
     }
     return sum(by_kind[kind] for kind in tell)
+
+
+def changes_of(examined: Examined) -> Generator[Change]:
+    from audience_sync.store.chunk_rows import changed
+
+    for batch in examined.comparison.changes():
+        yield from changed(batch)

@@ -6,6 +6,7 @@ Nothing heavy is imported here or at the top of a command: ``--help`` must be qu
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import threading
@@ -69,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code (interface.md, "Exit codes")."""
     prepare()
     threading.excepthook = _show_bug_of_thread
-    sys.exit(finish(_run(arguments)))
+    code = finish(_run(arguments))
+    # An error holds the session it came from in a cycle, and DuckDB complains of it at exit.
+    gc.collect()
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

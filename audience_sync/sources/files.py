@@ -7,7 +7,7 @@ DuckDB opens them, DuckDB is left nothing to guess, and they must be the same af
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +72,14 @@ class FilesSource:
         with self._ready(query, cycle_time, sample=ALL_ROWS) as reading:
             with reading.explaining():
                 reader = reading.relation().to_arrow_reader(BATCH_ROWS)
-            yield pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
+            # A stream that nobody reads to its end would hold its session for ever.
+            with (
+                closing(reader),
+                closing(
+                    pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
+                ) as rows,
+            ):
+                yield rows
 
     def describe(self, query: str, cycle_time: datetime) -> list[tuple[str, str]]:
         """The query's columns with DuckDB's names of their types, from the first rows of files.

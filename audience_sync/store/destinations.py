@@ -42,6 +42,12 @@ class Destinations:
             )
         return row.place not in (None, place)
 
+    def stored_as(self, name: str, place: str) -> str:
+        """The name under which what was told at ``place`` is stored, before ``settle``."""
+        row = self._row(name)
+        settled = row is None or row.place in (None, place)
+        return name if settled else _aside(name, place)
+
     def _row(self, name: str) -> Row[Any] | None:
         query = select(destination).where(destination.c.name == name)
         with self._database.read() as connection:

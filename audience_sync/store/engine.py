@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from audience_sync.errors import LeaseLost, StoreFailed
@@ -150,9 +150,9 @@ def _plain(error: Exception) -> str:
         return str(primary)
     if isinstance(original, sqlite3.Error):
         return str(original)
-    if str(original).startswith("connection failed:"):
-        # psycopg's own words: host, port and what the server said, no password.
-        return str(original).splitlines()[0]
+    if isinstance(error, OperationalError) and not getattr(original, "sqlstate", None):
+        # The driver's own words on the connection: host, port and socket, no password.
+        return (str(original).splitlines() or [type(original).__name__])[0]
     return type(original).__name__
 
 

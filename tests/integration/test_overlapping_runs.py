@@ -11,8 +11,11 @@ import pytest
 from sqlalchemy import update
 
 from audience_sync.bootstrap import App, build
+from audience_sync.cli.forecast import forecasts
 from audience_sync.config.load import load
+from audience_sync.domain.audience import AudienceKey
 from audience_sync.errors import LeaseLost
+from audience_sync.pipeline.capture import examine
 from audience_sync.store.schema import audience, chunk, destination
 
 CONFIG = """
@@ -146,3 +149,32 @@ def test_a_process_of_before_the_edit_tells_nothing_in_the_name_of_the_new_place
     with new.database.read() as connection:
         names = connection.scalars(destination.select().with_only_columns(destination.c.name)).all()
     assert len(names) == 2
+
+
+def test_diff_knows_that_a_moved_destination_was_told_nothing(shop: Shop) -> None:
+    app = shop.app()
+    capture(app, NOON)
+    deliver(app)
+    (shop.folder / "config.toml").write_text(CONFIG.format(path="new.ndjson"))
+    moved = build(load([shop.folder / "config.toml"], {}), writes=False)
+    configured = moved.audiences[AudienceKey("vip")]
+    with examine(
+        configured.audience,
+        source=configured.source,
+        engine=moved.engine,
+        snapshots=moved.snapshots,
+        limits=configured.limits,
+        cycle_time=NOON,
+    ) as examined:
+        (forecast,) = forecasts(moved, examined)
+    assert (forecast.lane, forecast.calls) == ("initial", 2)
+
+
+def test_another_spelling_of_the_path_is_the_same_place(shop: Shop, tmp_path: Path) -> None:
+    app = shop.app()
+    capture(app, NOON)
+    deliver(app)
+    link = tmp_path / "link"
+    link.symlink_to(shop.folder)
+    same = build(load([link / "config.toml"], {}), writes=True)
+    assert deliver(same) == []
