@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
@@ -48,26 +50,32 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
                 .distinct()
             )
         )
-        bases = [row.seq for row in rows if row.has_base]
-        if not bases:
+        if not any(row.has_base for row in rows):
             return 0
-        walked = [s.to_seq for s in open_spans if s.from_seq == 0]
-        kept_bases = {max(bases)} | {
-            max((b for b in bases if b <= to), default=min(bases)) for to in walked
-        }
-        recent = [row.seq for row in rows if row.captured_at >= keep_since]
-        pins = [max(bases), *told_seqs, *(s.from_seq or s.to_seq for s in open_spans), *recent[:1]]
-        pins += kept_bases
-        oldest = min(pins)
-        pruned = 0
-        for row in rows:
-            if row.has_base and row.seq not in kept_bases:
-                _drop_base(connection, row.id)
-                pruned += 1
-            if row.seq <= oldest and row.id in with_changes:
-                _drop(connection, row.id, chunks.CHANGES)
-                pruned += 1
-        return pruned
+        kept_bases, oldest = _needed(rows, open_spans, told_seqs, keep_since)
+        drop_bases = [row.id for row in rows if row.has_base and row.seq not in kept_bases]
+        drop_changes = [row.id for row in rows if row.seq <= oldest and row.id in with_changes]
+        for snapshot_id in drop_bases:
+            _drop_base(connection, snapshot_id)
+        for snapshot_id in drop_changes:
+            _drop(connection, snapshot_id, chunks.CHANGES)
+        return len({*drop_bases, *drop_changes})
+
+
+def _needed(
+    rows: Sequence[Any],
+    open_spans: Sequence[Any],
+    told_seqs: Sequence[int],
+    keep_since: datetime,
+) -> tuple[set[int], int]:
+    """The bases to keep, and the snapshot after which all changes are kept."""
+    bases = [row.seq for row in rows if row.has_base]
+    walked = [s.to_seq for s in open_spans if s.from_seq == 0]
+    kept_bases = {max(bases)}
+    kept_bases |= {max((b for b in bases if b <= to), default=min(bases)) for to in walked}
+    recent = [row.seq for row in rows if row.captured_at >= keep_since]
+    starts = [s.from_seq or s.to_seq for s in open_spans]
+    return kept_bases, min([*kept_bases, *told_seqs, *starts, *recent[:1]])
 
 
 def _drop_base(connection: Connection, snapshot_id: int) -> None:
