@@ -75,7 +75,7 @@ class LaneRun:
         be written down, and every further request would be sent again. Only an audience that
         cannot be read says nothing of the others.
         """
-        self._open_spans()
+        damaged = self._open_spans()
         spans = [
             span
             for span in self.spans.unfinished(self.destination.name, self.lane)
@@ -88,6 +88,8 @@ class LaneRun:
             if not isinstance(delivered.error, ChunkDamaged):
                 error = error or delivered.error
             yield delivered
+        if damaged:
+            raise damaged[0]
 
     def _pause_goes_on(self) -> DestinationPaused | None:
         pause = self.pauses.paused(self.destination.name)
@@ -95,19 +97,22 @@ class LaneRun:
             return None
         return DestinationPaused(pause.reason, hint=f"goes on after {pause.until:%H:%M} UTC")
 
-    def _open_spans(self) -> None:
+    def _open_spans(self) -> list[ChunkDamaged]:
+        """What kept audiences from being opened: the others are told before it is raised."""
+        damaged: list[ChunkDamaged] = []
         for waiting in self.spans.waiting(self.destination.name, self.subscriptions.keys()):
             lane = Lane.INITIAL if waiting.told_seq is None else Lane.INCREMENTAL
             if lane is self.lane:
-                self._open(waiting)
+                try:
+                    self._open(waiting)
+                except ChunkDamaged as error:
+                    log.error("not told", audience=waiting.audience, error=str(error))
+                    damaged.append(error)
+        return damaged
 
     def _open(self, waiting: Waiting) -> None:
         how, name = self.subscriptions[waiting.audience], self.destination.name
-        try:
-            self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
-        except ChunkDamaged as error:
-            # It goes on waiting, and its captures fail by name; the other audiences are well.
-            log.error("not told", audience=waiting.audience, destination=name, error=str(error))
+        self.spans.open(waiting, name, tell=how.tell, limits=how.limits, lease=self.lease)
 
     def _walk(self) -> Walk:
         initial_open = any(

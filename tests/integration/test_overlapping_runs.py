@@ -14,9 +14,9 @@ from audience_sync.bootstrap import App, build
 from audience_sync.cli.forecast import forecasts
 from audience_sync.config.load import load
 from audience_sync.domain.audience import AudienceKey
-from audience_sync.errors import LeaseLost
+from audience_sync.errors import ChunkDamaged, LeaseLost
 from audience_sync.pipeline.capture import examine
-from audience_sync.store.schema import audience, chunk, destination
+from audience_sync.store.schema import audience, chunk, destination, snapshot
 
 CONFIG = """
 [store]
@@ -178,3 +178,23 @@ def test_another_spelling_of_the_path_is_the_same_place(shop: Shop, tmp_path: Pa
     link.symlink_to(shop.folder)
     same = build(load([link / "config.toml"], {}), writes=True)
     assert deliver(same) == []
+
+
+def test_changes_that_cannot_be_read_fail_the_run_after_the_others_are_told(shop: Shop) -> None:
+    app = shop.app()
+    for key in ("vip", "old"):
+        capture(app, NOON, key)
+    deliver(app)
+    shop.write("vip", ["u1"])
+    shop.write("old", ["o1", "o2"])
+    for key in ("vip", "old"):
+        capture(app, NOON + timedelta(hours=3), key)
+    with app.database.write() as connection:
+        vip = connection.scalar(audience.select().where(audience.c.key == "vip"))
+        mine = snapshot.select().with_only_columns(snapshot.c.id)
+        ids = connection.scalars(mine.where(snapshot.c.audience_id == vip)).all()
+        damage = update(chunk).where(chunk.c.snapshot_id.in_(ids))
+        connection.execute(damage.values(payload=b"damaged"))
+    with pytest.raises(ChunkDamaged):
+        deliver(app)
+    assert '"userId":"o2"' in (shop.folder / "calls.ndjson").read_text().splitlines()[-1]
