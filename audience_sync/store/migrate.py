@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 from audience_sync.errors import StoreFailed, StoreTooNew
 from audience_sync.store.engine import Database
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; kept here so that a plain start need not import Alembic."""
 
 MIGRATION_LOCK = 7_326_115_408

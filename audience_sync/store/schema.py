@@ -74,6 +74,8 @@ audience = Table(
     Column("last_captured_at", UtcTime),
     Column("next_due", UtcTime),
     Column("last_error", Text),
+    Column("paused_at", UtcTime),  # by a person: neither captured nor told
+    Column("retired_at", UtcTime),  # closed for good; its key is never used again
 )
 
 destination = Table(
@@ -85,6 +87,7 @@ destination = Table(
     Column("paused_reason", Text),
     Column("paused_since", UtcTime),
     Column("paused_until", UtcTime),
+    Column("stopped_at", UtcTime),  # by a person: nothing is sent until resumed
 )
 
 snapshot = Table(
@@ -138,6 +141,18 @@ told = Table(
     Column("audience_id", Number, ForeignKey("audience.id"), primary_key=True),
     Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
     Column("told_seq", Integer, nullable=False),
+    Column("gone_since", UtcTime),  # the pair is no longer configured
+    Column("released_at", UtcTime),  # gone for longer than keep: pins nothing any more
+)
+
+# An order to tell everybody's state anew. It stands until the span that tells it is completed.
+resync = Table(
+    "resync",
+    metadata,
+    Column("audience_id", Number, ForeignKey("audience.id"), primary_key=True),
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("span_id", Number),  # the span that was opened for it
 )
 
 span = Table(
@@ -181,14 +196,29 @@ rejection = Table(
     Column("outcome", Text, nullable=False),  # rejected or skipped
     Column("reason", Text, nullable=False),
     Column("recorded_at", UtcTime, nullable=False),
+    # Those of its span, so that what stands for a user is found by one index.
+    Column("audience_id", Number),
+    Column("destination_id", Number),
+    Column("retry_at", UtcTime),  # when a person asked to tell it again
+    Column("retried_in", Number),  # the span that took up the retry
+    Column("resolved_in", Number),  # the later span in which the member was handled again
     Index("rejection_span", "span_id"),
+    Index("rejection_standing", "audience_id", "destination_id", "user_id"),
+)
+
+# Who asked to be forgotten: SHA-256 of the installation's secret and the user id, in hex.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("reference", Text, primary_key=True),
+    Column("forgotten_at", UtcTime, nullable=False),
 )
 
 run = Table(
     "run",
     metadata,
     _id(),
-    Column("kind", Text, nullable=False),  # capture or delivery
+    Column("kind", Text, nullable=False),  # capture, delivery, or the name of a person's order
     _to("audience", nullable=True),
     _to("destination", nullable=True),
     Column("lane", Text),
@@ -199,6 +229,7 @@ run = Table(
     Column("outcome", Text, nullable=False),
     Column("counts", JSON, nullable=False),
     Column("error", Text),
+    Column("actor", Text),  # who gave the order: user@host
     Index("run_started", "started_at"),
 )
 
