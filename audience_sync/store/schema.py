@@ -141,8 +141,16 @@ told = Table(
     Column("audience_id", Number, ForeignKey("audience.id"), primary_key=True),
     Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
     Column("told_seq", Integer, nullable=False),
-    Column("gone_since", UtcTime),  # the pair is no longer configured
-    Column("released_at", UtcTime),  # gone for longer than keep: pins nothing any more
+)
+
+# An audience and a destination that the configuration no longer brings together.
+gone = Table(
+    "gone",
+    metadata,
+    Column("audience_id", Number, ForeignKey("audience.id"), primary_key=True),
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("since", UtcTime, nullable=False),
+    Column("released_at", UtcTime),  # after keep: nothing is pinned for the pair any more
 )
 
 # An order to tell everybody's state anew. It stands until the span that tells it is completed.

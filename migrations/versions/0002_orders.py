@@ -15,8 +15,6 @@ ADDED = (
     ("audience", "paused_at", Time),
     ("audience", "retired_at", Time),
     ("destination", "stopped_at", Time),
-    ("told", "gone_since", Time),
-    ("told", "released_at", Time),
     ("rejection", "audience_id", Number),
     ("rejection", "destination_id", Number),
     ("rejection", "retry_at", Time),
@@ -36,6 +34,13 @@ def upgrade() -> None:
         "destination_id = (SELECT destination_id FROM span WHERE span.id = span_id)"
     )
     op.create_index("rejection_standing", "rejection", ["audience_id", "destination_id", "user_id"])
+    op.create_table(
+        "gone",
+        sa.Column("audience_id", Number, sa.ForeignKey("audience.id"), primary_key=True),
+        sa.Column("destination_id", Number, sa.ForeignKey("destination.id"), primary_key=True),
+        sa.Column("since", Time, nullable=False),
+        sa.Column("released_at", Time),
+    )
     op.create_table(
         "resync",
         sa.Column("audience_id", Number, sa.ForeignKey("audience.id"), primary_key=True),
