@@ -15,7 +15,7 @@ from audience_sync.config.load import Loaded
 from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
 from audience_sync.destinations import segment
 from audience_sync.destinations.ndjson import NdjsonDestination
-from audience_sync.domain.audience import Audience, AudienceKey, Kind
+from audience_sync.domain.audience import Audience, AudienceKey
 from audience_sync.domain.message_id import keyed
 from audience_sync.domain.span import Span
 from audience_sync.engines.duckdb import DuckDBEngine
@@ -179,11 +179,15 @@ def _configured(audience: AudienceConfig, sources: Mapping[str, FilesSource]) ->
             source=audience.source,
             query=audience.query,
             destinations=audience.destinations,
+            kind=audience.kind,
             tell=audience.tell,
         ),
         source=sources[audience.source],
         limits=audience.limits,
         cadence=audience.cadence,
+        state=audience.state,
+        on_retire=audience.on_retire,
+        explicit_key=audience.explicit_key,
     )
 
 
@@ -191,7 +195,7 @@ def _subscriptions(config: Config) -> dict[str, dict[AudienceKey, Subscription]]
     return {
         name: {
             audience.key: Subscription(
-                kind=Kind.AUDIENCE, tell=audience.tell, limits=audience.limits
+                kind=audience.kind, tell=audience.tell, limits=audience.limits
             )
             for audience in config.audiences
             if name in audience.destinations

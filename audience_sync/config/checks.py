@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from audience_sync.config.address import has_literal_password, secrets_of
-from audience_sync.config.draft import Draft
+from audience_sync.config.draft import AUDIENCES, Draft
 from audience_sync.config.explain import did_you_mean
 from audience_sync.config.placeholder import is_placeholder
 from audience_sync.config.places import Findings, KeyPath
@@ -21,6 +21,7 @@ LONGEST_NAME = 200
 
 def check(draft: Draft, findings: Findings) -> None:
     """All checks that need every file of the configuration."""
+    _check_any(draft, findings)
     _check_names(draft, findings)
     _check_keys(draft, findings)
     _check_references(draft, findings, "sources")
@@ -57,6 +58,12 @@ def _store_url(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
         yield ("store", "url"), url
 
 
+def _check_any(draft: Draft, findings: Findings) -> None:
+    if not any(draft.data[array] or draft.fails((array,)) for array in AUDIENCES):
+        hint = "add [[audiences]] or [[computed_traits]]"
+        findings.problem(draft.place(("audiences",)), "there are none", hint)
+
+
 def _check_names(draft: Draft, findings: Findings) -> None:
     first: dict[str, tuple[KeyPath, str]] = {}
     for path, name in _named(draft):
@@ -65,7 +72,7 @@ def _check_names(draft: Draft, findings: Findings) -> None:
             continue
         spot = draft.place(earlier[0]).spot
         if earlier[1] == name:
-            text, hint = f"the same name as the audience at {spot}", None
+            text, hint = f"the same name as the {_what(earlier[0])} at {spot}", None
         else:
             text = f"collides with {draft.shown(*earlier)} at {spot}"
             hint = "they differ only in case or in how letters are encoded"
@@ -92,10 +99,14 @@ def _check_keys(draft: Draft, findings: Findings) -> None:
             continue
         earlier = first.setdefault(key, path)
         if earlier != path and (explicit or fold(name) not in names):
-            text = f"trait key {draft.shown(path, key)} is also that of the audience at"
+            text = f"trait key {draft.shown(path, key)} is also that of the {_what(earlier)} at"
             hint = 'write key = "…" to choose another'
             findings.problem(draft.place(path), f"{text} {draft.place(earlier).spot}", hint)
         names.add(fold(name))
+
+
+def _what(path: KeyPath) -> str:
+    return "audience" if path[0] == "audiences" else "computed trait"
 
 
 def _keyed(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:

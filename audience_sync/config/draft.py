@@ -11,6 +11,9 @@ from audience_sync.config.interpolate import fill
 from audience_sync.config.places import Findings, KeyPath, Place, quoted
 from audience_sync.config.read import Document
 
+AUDIENCES = ("audiences", "computed_traits")
+"""The arrays of tables whose items are audiences; the second kind carries a value."""
+
 SECRET_KEYS = frozenset({"write_key", "integrations"})
 """What is filled in here is a secret, whatever the variable is called."""
 
@@ -63,9 +66,11 @@ class Draft:
         return {key: value for key, value in table.items() if isinstance(value, dict)}
 
     def audiences(self) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-        for index, audience in enumerate(self.data.get("audiences", [])):
-            if isinstance(audience, dict):
-                yield ("audiences", index), audience
+        """Every audience and every computed trait."""
+        for array in AUDIENCES:
+            for index, audience in enumerate(self.data.get(array, [])):
+                if isinstance(audience, dict):
+                    yield (array, index), audience
 
     def shown(self, path: KeyPath, text: str) -> str:
         """``text`` of ``path`` as a message may repeat it: never what came from outside."""
@@ -80,34 +85,35 @@ def merge(documents: Sequence[Document], findings: Findings) -> Draft:
 
     A value is placed where it was written last, a table where it was written first.
     """
-    draft = Draft(first=documents[0])
-    draft.data["audiences"] = []
+    draft = Draft(first=documents[0], data={array: [] for array in AUDIENCES})
     for document in documents:
         _add(draft, document, findings)
-    if not draft.data["audiences"]:
-        del draft.data["audiences"]
     return draft
 
 
 def _add(draft: Draft, document: Document, findings: Findings) -> None:
     data = document.data
-    audiences = data.get("audiences", [])
-    if not isinstance(audiences, list):
-        findings.problem(
-            document.place(("audiences",)), "expected an array of tables", "write [[audiences]]"
-        )
-        draft.failed.add(("audiences",))
-        audiences = []
-    before = len(draft.data["audiences"])
+    arrays = {array: _array(draft, document, array, findings) for array in AUDIENCES}
+    before = {array: len(draft.data[array]) for array in AUDIENCES}
     for path in document.lines:
         merged = path
-        if path[0] == "audiences" and len(path) > 1 and isinstance(path[1], int):
-            merged = ("audiences", path[1] + before, *path[2:])
+        if path[0] in AUDIENCES and len(path) > 1 and isinstance(path[1], int):
+            merged = (path[0], path[1] + before[path[0]], *path[2:])
         tables = isinstance(draft.value(merged), dict) and isinstance(_at(data, path), dict)
         if merged not in draft.places or not tables:
             draft.places[merged] = document.place(path)
-    audiences = [*draft.data["audiences"], *audiences]
-    draft.data = _merged(draft.data, data) | {"audiences": audiences}
+    added = {array: [*draft.data[array], *items] for array, items in arrays.items()}
+    draft.data = _merged(draft.data, data) | added
+
+
+def _array(draft: Draft, document: Document, name: str, findings: Findings) -> list[Any]:
+    items = document.data.get(name, [])
+    if isinstance(items, list):
+        return items
+    place = document.place((name,))
+    findings.problem(place, "expected an array of tables", f"write [[{name}]]")
+    draft.failed.add((name,))
+    return []
 
 
 def _merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:

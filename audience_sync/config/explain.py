@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from audience_sync.config.draft import Draft
 from audience_sync.config.model import (
     AudienceTable,
+    ComputedTraitTable,
     Engine,
     FilesSource,
     GuardTable,
@@ -109,7 +110,7 @@ def _sentence(detail: ErrorDetails, path: KeyPath, draft: Draft) -> tuple[str, s
     if path[-1:] == ("type",) and len(path) == 3:
         return _unknown_type(path, draft)
     if kind == "missing":
-        return _missing(path)
+        return "is missing", None
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind]}, found {type_name(value)}", None
     context = detail.get("ctx", {})
@@ -134,8 +135,10 @@ def _limit(kind: str, context: Mapping[str, Any]) -> str:
 
 def _unknown_key(location: KeyPath) -> tuple[str, str | None]:
     table, key = _table_of(location[:-1]), str(location[-1])
-    if table is AudienceTable and key in GuardTable.model_fields:
+    if issubclass(table, ComputedTraitTable) and key in GuardTable.model_fields:
         return "unknown key", f"write guard = {{ {key} = … }}"
+    if table is ComputedTraitTable and key in AudienceTable.model_fields:
+        return "unknown key", "of a computed trait every change is told"
     return "unknown key", did_you_mean(key, table.model_fields)
 
 
@@ -147,7 +150,9 @@ def _table_of(location: KeyPath) -> type[Table]:
             return FilesSource
         case ("audiences", _):
             return AudienceTable
-        case ("audiences", _, "guard"):
+        case ("computed_traits", _):
+            return ComputedTraitTable
+        case ("audiences" | "computed_traits", _, "guard"):
             return GuardTable
         case (str(name),):
             return TABLES[name]
@@ -164,12 +169,6 @@ def _unknown_type(path: KeyPath, draft: Draft) -> tuple[str, str | None]:
         return f"expected a string, found {type_name(value)}", f"known: {listed(known)}"
     found = _shown(path, value, draft)
     return f"unknown type {found}" if found else "unknown type", f"known: {listed(known)}"
-
-
-def _missing(path: KeyPath) -> tuple[str, str | None]:
-    if path == ("audiences",):
-        return "there are none", "add [[audiences]]"
-    return "is missing", None
 
 
 def _shown(path: KeyPath, value: Any, draft: Draft) -> str | None:

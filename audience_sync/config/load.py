@@ -16,6 +16,7 @@ from audience_sync.config.explain import explain
 from audience_sync.config.model import (
     AudienceConfig,
     AudienceTable,
+    ComputedTraitTable,
     Config,
     GuardTable,
     Schedule,
@@ -24,7 +25,7 @@ from audience_sync.config.model import (
 from audience_sync.config.places import Findings, KeyPath
 from audience_sync.config.queries import read_queries
 from audience_sync.config.read import read_all
-from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.audience import AudienceKey, Kind, OnRetire, State, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.trait_key import trait_key
 from audience_sync.errors import ConfigError
@@ -97,27 +98,38 @@ def _resolved(written: Written, queries: Mapping[KeyPath, str]) -> Config:
         sources=written.sources,
         destinations=written.destinations,
         audiences=tuple(
-            _audience(audience, queries["audiences", index], schedule, limits)
-            for index, audience in enumerate(written.audiences)
+            _audience(audience, queries[array, index], schedule, limits)
+            for array, tables in (
+                ("audiences", written.audiences),
+                ("computed_traits", written.computed_traits),
+            )
+            for index, audience in enumerate(tables)
         ),
     )
 
 
 def _audience(
-    audience: AudienceTable, query: str, schedule: Schedule, limits: Limits
+    audience: ComputedTraitTable, query: str, schedule: Schedule, limits: Limits
 ) -> AudienceConfig:
     cadence = schedule.every
     if audience.every is not None:
         cadence = parse_cadence(audience.every, schedule.timezone)
+    kind, tell = Kind.COMPUTED_TRAIT, frozenset(Tell)
+    if isinstance(audience, AudienceTable):
+        kind, tell = Kind.AUDIENCE, frozenset(Tell(word) for word in audience.tell)
     return AudienceConfig(
         key=AudienceKey(audience.key or trait_key(audience.name)),
+        explicit_key=audience.key is not None,
         name=audience.name,
+        kind=kind,
+        state=State(audience.state),
+        on_retire=OnRetire(audience.on_retire),
         source=audience.source,
         query=query,
         destinations=tuple(audience.destinations),
         cadence=cadence,
         limits=_limits(limits, audience.guard),
-        tell=frozenset(Tell(word) for word in audience.tell),
+        tell=tell,
         owner=audience.owner,
         description=audience.description,
         tags=tuple(audience.tags),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from audience_sync.config.values import (
+    Calls,
     Deadline,
     Endpoint,
     Every,
@@ -29,7 +30,7 @@ from audience_sync.config.values import (
     StoreUrl,
     Timezone,
 )
-from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.audience import AudienceKey, Kind, OnRetire, State, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.schedule import Cadence
 
@@ -103,7 +104,7 @@ class SegmentDestination(Table):
     endpoint: Endpoint = Field(
         default="https://api.segment.io/v1", description="EU: https://events.eu1.segmentapis.com/v1"
     )
-    calls: list[Literal["identify"]] = Field(default=["identify"], min_length=1)
+    calls: Calls = Field(default=["identify"], description="Made of every change.")
     integrations: dict[str, Integration] = Field(
         default={}, description="Which destinations get a call."
     )
@@ -117,15 +118,20 @@ class SegmentDestination(Table):
 class NdjsonDestination(Table):
     type: Literal["ndjson"]
     path: FilePath = Field(description="Every call is appended to it as one line of JSON.")
+    calls: Calls = Field(default=["identify"], description="Made of every change.")
     rate: Rate = _default("1000000/s", "Calls.")
     reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
 
 
 Destination = SegmentDestination | NdjsonDestination
 TellWord = Literal["entered", "exited", "updated"]
+StateWord = Literal["active", "paused", "retired"]
+OnRetireWord = Literal["tell_false", "leave"]
 
 
-class AudienceTable(Table):
+class ComputedTraitTable(Table):
+    """What an audience has too; but the query gives ``value``, and every change is told."""
+
     name: Label = Field(description="What people call it; also gives the trait key.")
     key: str | None = Field(default=None, description="The trait key, when chosen.")
     source: str
@@ -134,10 +140,19 @@ class AudienceTable(Table):
     destinations: list[str] = Field(min_length=1)
     every: Every | None = Field(default=None, description="Instead of schedule.every.")
     guard: GuardTable = Field(default_factory=GuardTable, description="Overrides of [guard].")
-    tell: list[TellWord] = Field(default=["entered", "exited"], min_length=1)
+    state: StateWord = Field(default="active", description="What is wanted of it.")
+    on_retire: OnRetireWord = Field(
+        default="tell_false", description="What its members are told when it is retired."
+    )
     owner: str | None = None
     description: str | None = None
     tags: list[str] = []
+
+
+class AudienceTable(ComputedTraitTable):
+    """A named set of members."""
+
+    tell: list[TellWord] = Field(default=["entered", "exited"], min_length=1)
 
 
 class Written(Table):
@@ -152,7 +167,8 @@ class Written(Table):
     engine: Engine = Field(default_factory=Engine)
     sources: dict[Name, FilesSource] = {}
     destinations: dict[Name, Annotated[Destination, Field(discriminator="type")]] = {}
-    audiences: list[AudienceTable] = Field(min_length=1)
+    audiences: list[AudienceTable] = []
+    computed_traits: list[ComputedTraitTable] = []
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,10 +179,15 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudienceConfig:
-    """One audience; cadence and limits are its own or the defaults."""
+    """One audience or computed trait; cadence and limits are its own or the defaults."""
 
     key: AudienceKey
+    explicit_key: bool
+    """``key`` is written, not made of the name."""
     name: str
+    kind: Kind
+    state: State
+    on_retire: OnRetire
     source: str
     query: str
     destinations: tuple[str, ...]

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from datetime import UTC, timedelta, tzinfo
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from audience_sync.config import address
@@ -30,6 +30,7 @@ BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 FASTEST = 1_000_000.0
 SLOWEST = 1 / 3600
+CALLS = (["identify"], ["identify", "track"])
 SMALLEST_MEMORY = 128 * 10**6
 LARGEST_MEMORY = 64 * 10**12
 
@@ -139,6 +140,23 @@ def name(text: str) -> str:
     return text
 
 
+def calls(names: list[str]) -> list[str]:
+    """Which calls a change becomes, in the order in which they are sent.
+
+    Raises:
+        ValueError: not one of ``CALLS``.
+    """
+    if names in CALLS:
+        return names
+    if len(set(names)) < len(names):
+        found = "names a call twice"
+    elif names == ["track"]:
+        found = "names no identify, and only Identify carries the trait"
+    else:
+        found = "names track first, but an event needs a profile that Identify made"
+    raise ValueError(f'{found}; write ["identify"] or ["identify", "track"]')
+
+
 def json_safe(value: Any, *, top: bool = True) -> Any:
     """What can travel in JSON as it is. At the top only switches and tables.
 
@@ -201,6 +219,12 @@ StoreUrl = Annotated[
 ]
 Endpoint = Annotated[
     str, from_text(address.endpoint), _text_schema("An address.", "https://api.segment.io/v1")
+]
+Calls = Annotated[
+    list[Literal["identify", "track"]],
+    Field(min_length=1),
+    AfterValidator(calls),
+    WithJsonSchema({"enum": [*CALLS]}),
 ]
 Integration = Annotated[
     bool | dict[str, Any],

@@ -33,6 +33,23 @@ class Kind(StrEnum):
     COMPUTED_TRAIT = "trait"
 
 
+class State(StrEnum):
+    """What the configuration wants of an audience."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """Neither captured nor told, until it is active again."""
+    RETIRED = "retired"
+    """Closed for good; its key is never used again."""
+
+
+class OnRetire(StrEnum):
+    """What becomes of those who were told that they are members, when their audience retires."""
+
+    TELL_FALSE = "tell_false"
+    LEAVE = "leave"
+
+
 class Tell(StrEnum):
     """Which changes of a membership a destination is told."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from audience_sync.domain.audience import Audience, AudienceKey
+from audience_sync.domain.audience import Audience, AudienceKey, OnRetire, State
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.schedule import Cadence, is_due
 from audience_sync.errors import (
@@ -35,6 +35,10 @@ class Configured:
     source: Source
     limits: Limits
     cadence: Cadence
+    state: State = State.ACTIVE
+    on_retire: OnRetire = OnRetire.TELL_FALSE
+    explicit_key: bool = False
+    """The trait key was chosen, not made of the name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,7 +25,8 @@ PLACE = re.compile(r"config\.toml(:\d+){0,2}: \S")
 WORDS = (
     "store url keep schedule every timezone guard max_exits max_entries floor engine threads spill "
     "memory_limit sources shop type root destinations calls path write_key endpoint integrations "
-    "rate reserve batch deadline audiences name key source query query_file tell tags include "
+    "rate reserve batch deadline audiences computed_traits name key source query query_file tell "
+    "tags state on_retire include "
     "files ndjson segment [key] 0"
 )
 LITERALS = (
@@ -51,13 +52,16 @@ SEGMENT = st.fixed_dictionaries(
 )
 AUDIENCE = st.fixed_dictionaries(
     {"name": TEXTS, "source": TEXTS, "query": TEXTS, "destinations": st.lists(TEXTS, max_size=3)},
-    optional=dict.fromkeys(("key", "every", "guard", "tell", "query_file", "tags"), VALUES),
+    optional=dict.fromkeys(
+        ("key", "every", "guard", "tell", "query_file", "tags", "state"), VALUES
+    ),
 )
 DOCUMENTS = st.fixed_dictionaries(
     {
         "sources": st.dictionaries(NAMES, st.just({"type": "files", "root": "x"}) | VALUES),
         "destinations": st.dictionaries(NAMES, SEGMENT | VALUES, max_size=3),
         "audiences": st.lists(AUDIENCE, max_size=3) | VALUES,
+        "computed_traits": st.lists(AUDIENCE, max_size=2) | VALUES,
     },
     optional=dict.fromkeys(("store", "schedule", "guard", "engine", "include", "x"), VALUES),
 )

@@ -14,7 +14,7 @@ import pytest
 from audience_sync.config.load import Loaded, load
 from audience_sync.config.model import NdjsonDestination, SegmentDestination, Written
 from audience_sync.config.schema import schema
-from audience_sync.domain.audience import Tell
+from audience_sync.domain.audience import Kind, OnRetire, State, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.schedule import Every
 from audience_sync.errors import ConfigError
@@ -35,6 +35,13 @@ query = "SELECT 1"
 destinations = ["calls"]
 """
 SEGMENT = '[destinations.segment]\ntype = "segment"\nwrite_key = "{}"\n'
+TRAIT = """\
+[[computed_traits]]
+name = "Lifetime Value"
+source = "shop"
+query = "SELECT 1"
+destinations = ["calls"]
+"""
 AUDIENCE = SMALLEST[SMALLEST.index("[[audiences]]") :]
 
 
@@ -72,6 +79,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert audience.limits == Limits()
     assert audience.tell == {Tell.ENTERED, Tell.EXITED}
     assert (audience.owner, audience.description, audience.tags) == (None, None, ())
+    assert (audience.kind, audience.explicit_key) == (Kind.AUDIENCE, False)
+    assert (audience.state, audience.on_retire) == (State.ACTIVE, OnRetire.TELL_FALSE)
 
 
 def test_ndjson(tmp_path: Path) -> None:
@@ -79,6 +88,7 @@ def test_ndjson(tmp_path: Path) -> None:
     assert isinstance(calls, NdjsonDestination)
     assert calls.path == tmp_path / "out" / "calls.ndjson"
     assert (calls.rate, calls.reserve) == (1_000_000.0, 0.2)
+    assert calls.calls == ["identify"]
 
 
 def test_segment_defaults(tmp_path: Path) -> None:
@@ -106,12 +116,13 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
         + with_segment("${K}")
         .replace(
             "[[aud",
-            'endpoint = "http://localhost:8080/v1/"\nrate = "600/min"\nreserve = "50%"\n'
+            'endpoint = "http://localhost:8080/v1/"\ncalls = ["identify", "track"]\n'
+            'rate = "600/min"\nreserve = "50%"\n'
             'integrations = { All = false, Crisp = { a = [1, "x", { b = 0.5 }] } }\n[[aud',
         )
         .replace('query = "SELECT 1"', 'query_file = "vip.sql"\nkey = "vips"\nevery = "90m"\n')
         + 'guard = { max_exits = "100%" }\ntell = ["updated"]\nowner = "crm"\n'
-        'description = "x"\ntags = ["a", "b"]\n'
+        'description = "x"\ntags = ["a", "b"]\nstate = "retired"\non_retire = "leave"\n'
     )
     config = loaded(tmp_path, text, {"K": "abc12345"}).config
     assert config.store.url == f"sqlite+pysqlite:///{tmp_path}/s.db?x=1"
@@ -126,6 +137,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     segment = config.destinations["segment"]
     assert isinstance(segment, SegmentDestination)
     assert segment.endpoint == "http://localhost:8080/v1"
+    assert segment.calls == ["identify", "track"]
     assert (segment.rate, segment.reserve) == (10.0, 0.5)
     assert segment.integrations == {"All": False, "Crisp": {"a": [1, "x", {"b": 0.5}]}}
     (audience,) = config.audiences
@@ -135,6 +147,28 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert audience.limits == Limits(max_exits=1.0, floor=7)
     assert audience.tell == {Tell.UPDATED}
     assert (audience.owner, audience.description, audience.tags) == ("crm", "x", ("a", "b"))
+    assert (audience.kind, audience.explicit_key) == (Kind.AUDIENCE, True)
+    assert (audience.state, audience.on_retire) == (State.RETIRED, OnRetire.LEAVE)
+
+
+def test_a_computed_trait_tells_every_change(tmp_path: Path) -> None:
+    (tmp_path / "value.sql").write_text("SELECT 2")
+    text = TRAIT.replace('query = "SELECT 1"', 'query_file = "value.sql"\nevery = "1h"')
+    config = loaded(tmp_path, SMALLEST + text + 'state = "paused"\nguard.floor = 3\n').config
+    audience, trait = config.audiences
+    assert (audience.kind, audience.key) == (Kind.AUDIENCE, "order_completed_last_30days")
+    assert (trait.kind, trait.key) == (Kind.COMPUTED_TRAIT, "lifetime_value")
+    assert trait.tell == {Tell.ENTERED, Tell.EXITED, Tell.UPDATED}
+    assert trait.query == "SELECT 2"
+    assert trait.cadence == Every(timedelta(hours=1), timedelta(hours=1))
+    assert (trait.state, trait.limits) == (State.PAUSED, Limits(floor=3))
+
+
+def test_computed_traits_alone_are_enough_and_are_added_over_files(tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text(TRAIT.replace("Lifetime", "Last"))
+    text = SMALLEST.replace(AUDIENCE, TRAIT)
+    config = loaded(tmp_path, 'include = ["more.toml"]\n' + text).config
+    assert [trait.key for trait in config.audiences] == ["lifetime_value", "last_value"]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +262,17 @@ def test_problems_name_the_included_file_and_its_own_line_and_index(tmp_path: Pa
         f"{tmp_path}/config.toml:9",
         f'{tmp_path}/c.toml:7: audiences[0].destinations[0]: unknown destination "cals" '
         '(did you mean "calls"?)',
+    )
+
+
+def test_problems_of_computed_traits_have_their_own_index(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text("# b\n" + TRAIT.replace("SELECT 1", ""))
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, 'include = ["b.toml"]\n' + SMALLEST + TRAIT)
+    assert caught.value.problems == (
+        f"{tmp_path}/b.toml:3: computed_traits[0].name: the same name as the computed trait at "
+        f"{tmp_path}/config.toml:14",
+        f"{tmp_path}/b.toml:5: computed_traits[0].query: the query is empty",
     )
 
 
@@ -360,7 +405,12 @@ def test_the_schema_describes_what_a_person_writes() -> None:
     tables = written["$defs"]
     assert set(written["properties"]) == set(Written.model_fields)
     assert written["additionalProperties"] is False
-    assert written["required"] == ["audiences"]
+    assert "required" not in written
+    traits = tables["ComputedTraitTable"]
+    assert set(tables["AudienceTable"]["properties"]) - set(traits["properties"]) == {"tell"}
+    assert traits["properties"]["state"]["enum"] == ["active", "paused", "retired"]
+    calls = tables["SegmentDestination"]["properties"]["calls"]
+    assert calls["enum"] == [["identify"], ["identify", "track"]]
     guard = tables["GuardTable"]["properties"]
     assert (guard["max_exits"]["type"], guard["max_exits"]["default"]) == ("string", "20%")
     every = tables["AudienceTable"]["properties"]["every"]

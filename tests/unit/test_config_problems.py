@@ -59,7 +59,7 @@ def test_the_configuration_that_the_cases_edit_is_good(tmp_path: Path) -> None:
 FILES = [
     ("", "config.toml: is empty (it needs at least one source, destination, audience)"),
     (" \n\t\n", "config.toml: is empty (it needs at least one source, destination, audience)"),
-    ("# only a comment\n", "config.toml:1: audiences: there are none (add [[audiences]])"),
+    ("# only a comment\n", "config.toml:1: audiences: there are none (add [[audiences]] or "),
     ("[store]\naudiences", "config.toml:2:10: not TOML: expected '=' after a key in a key/value"),
     ("a = 1\nb = abc\n", "config.toml:2:5: not TOML: invalid value (strings need quotes)"),
     ("a = [\n\n", "config.toml:3:1: not TOML: invalid value"),
@@ -109,9 +109,9 @@ VALUES = [
     ('name = "Winback"', 'nam = "x"', '13: audiences[0].nam: unknown key (did you mean "name"?)'),
     ('name = "Winback"', "", "12: audiences[0].name: is missing"),
     ("[store]", "[stor]", '1: stor: unknown key (did you mean "store"?)'),
-    ("[store]", "[status]\n[store]", '1: status: unknown key (known: "audiences", "destinations",'),
+    ("[store]", "[status]\n[store]", '1: status: unknown key (known: "audiences", "computed_'),
     ("[store]", "[state]\n[store]", '1: state: unknown key (did you mean "store"?)'),
-    ("[store]", "[[computed_traits]]\n[store]", "1: computed_traits: unknown key (known: "),
+    ("[store]", "[[computed_trait]]\n[store]", "1: computed_trait: unknown key (did you mean"),
     ("[store]", "[crisp]\n[store]", "1: crisp: unknown key (known: "),
     ("[store]", "store.kep = '1d'\n#", '1: store.kep: unknown key (did you mean "keep"?)'),
     ("[store]", '"a\\nb".c = 1\n[store]', '1: "a\\nb": unknown key (known: '),
@@ -142,6 +142,37 @@ VALUES = [
     ('name = "Winback"', "name = true", "13: audiences[0].name: expected a string, found a boolea"),
     ('["calls", "segment"]', '"calls"', "16: audiences[0].destinations: expected an array, found"),
     ('["calls", "segment"]', '["calls", 3]', "16: audiences[0].destinations[1]: expected a string"),
+    # computed traits
+    ("[[audiences]]", "[computed_traits]", "12: computed_traits: expected an array of tables (wri"),
+    ("[[audiences]]", "[[computed_traits]]\ntell = ['exited']", "13: computed_traits[0].tell: unk"),
+    ("[[audiences]]", "[[computed_traits]]\nfloor = 1", "13: computed_traits[0].floor: unknown ke"),
+    (
+        "[[audiences]]",
+        "[[computed_traits]]\nevry = 1",
+        "13: computed_traits[0].evry: unknown key (",
+    ),
+    ("[[audiences]]", "[[computed_traits]]\nguard.floo = 1", "13: computed_traits[0].guard.floo:"),
+    (
+        SECOND,
+        SECOND.replace("audiences", "computed_traits").replace('query = "SELECT 1"\n', ""),
+        "12: computed_traits[0].query: is missing (write query or query_file)",
+    ),
+    (
+        SECOND,
+        SECOND + SECOND.replace("audiences", "computed_traits"),
+        "18: computed_traits[0].name: the same name as the audience at ",
+    ),
+    (
+        SECOND,
+        SECOND + SECOND.replace("audiences", "computed_traits").replace("Winback", "winBack"),
+        '18: computed_traits[0].name: collides with "Winback" at ',
+    ),
+    (
+        SECOND,
+        SECOND.replace("audiences", "computed_traits")
+        + SECOND.replace('"Winback"', '"Other"\nkey = "winback"'),
+        '13: computed_traits[0].name: trait key "winback" is also that of the audience at ',
+    ),
     # names, keys
     ('"Winback"', '""', "13: audiences[0].name: is empty"),
     ('"Winback"', '"a\\u001b[2J"', "13: audiences[0].name: must be one line of at most 200"),
@@ -179,7 +210,13 @@ VALUES = [
     ),
     ('query = "SELECT 1"', 'query_file = "q.sql"', "15: audiences[0].query_file: "),
     ('query = "SELECT 1"', 'query_file = ""', "15: audiences[0].query_file: is empty"),
-    # tell, guard, cadence
+    # state, tell, guard, cadence
+    (
+        '"Winback"',
+        '"x"\nstate = "off"',
+        '14: audiences[0].state: "off" is not accepted (accepted: ',
+    ),
+    ('"Winback"', '"x"\non_retire = ""', '14: audiences[0].on_retire: "" is not accepted (accept'),
     ('"Winback"', '"x"\ntell = []', "14: audiences[0].tell: names none; at least one is needed"),
     ('"Winback"', '"x"\ntell = ["left"]', '14: audiences[0].tell[0]: "left" is not accepted (acc'),
     (
@@ -373,8 +410,29 @@ VALUES = [
     ('"${KEY}"', '"${KEY}"\ncalls = []', "12: destinations.segment.calls: names none"),
     (
         '"${KEY}"',
-        '"${KEY}"\ncalls = ["identify", "track"]',
-        '12: destinations.segment.calls[1]: "track" is not accepted (accepted: identify)',
+        '"${KEY}"\ncalls = ["identify", "group"]',
+        '12: destinations.segment.calls[1]: "group" is not accepted (accepted: identify, track)',
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\ncalls = ["track"]',
+        "12: destinations.segment.calls: names no identify, and only Identify carries the trait; "
+        'write ["identify"] or ["identify", "track"]',
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\ncalls = ["track", "identify"]',
+        "12: destinations.segment.calls: names track first, but an event needs a profile",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\ncalls = ["identify", "identify"]',
+        "12: destinations.segment.calls: names a call twice; write",
+    ),
+    (
+        'path = "calls.ndjson"',
+        'path = "calls.ndjson"\ncalls = "identify"',
+        "9: destinations.calls.calls: expected an array, found a string",
     ),
     (
         '"${KEY}"',
