@@ -7,12 +7,12 @@ bit would be read as another user.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, select, tuple_
 
 from audience_sync.errors import ChunkDamaged
 from audience_sync.pipeline.ports import Batches, Lease
@@ -24,6 +24,8 @@ CHANGES = "changes"
 CHUNKS_PER_TRANSACTION = 8
 """Small transactions, so that staging a large snapshot keeps nobody else from writing."""
 CHECKSUM_BYTES = 4
+FETCHED_TOGETHER = 16
+"""Chunks that one transaction reads when they are looked up."""
 ROWS = {BASE: 65_536, CHANGES: 8_192}
 """Rows of a chunk. Change sets are read side by side, one chunk of each in memory: smaller ones
 keep a destination that is many snapshots behind from needing a lot."""
@@ -87,11 +89,32 @@ def read(
     with database.read() as connection:
         stored = connection.execute(query.order_by(chunk.c.ordinal)).all()
     if sum(row.rows for row in stored) != rows:
-        raise _removed()
+        raise removed()
     # Python compares text by code point, which is the order of the bytes of UTF-8.
     for row in stored:
         if after is None or row.last_user_id > after:
             yield _chunk(database, and_(here, chunk.c.ordinal == row.ordinal))
+
+
+def fetch(
+    database: Database, part: str, places: Sequence[tuple[int, int]]
+) -> Iterator[pa.RecordBatch]:
+    """Chunks by snapshot and ordinal, in the order asked for; a few in memory at a time.
+
+    Raises:
+        StoreFailed: one of them was removed meanwhile.
+    """
+    for start in range(0, len(places), FETCHED_TOGETHER):
+        some = places[start : start + FETCHED_TOGETHER]
+        query = select(chunk.c.snapshot_id, chunk.c.ordinal, chunk.c.payload).where(
+            chunk.c.part == part, tuple_(chunk.c.snapshot_id, chunk.c.ordinal).in_(some)
+        )
+        with database.read() as connection:
+            found = {(row[0], row[1]): row[2] for row in connection.execute(query)}
+        for place in some:
+            if place not in found:
+                raise removed()
+            yield decode(found[place])
 
 
 def _sized(batches: Batches, rows: int) -> Iterator[pa.RecordBatch]:
@@ -104,11 +127,11 @@ def _chunk(database: Database, where: ColumnElement[bool]) -> pa.RecordBatch:
     with database.read() as connection:
         payload = connection.scalar(select(chunk.c.payload).where(where))
     if payload is None:
-        raise _removed()
+        raise removed()
     return decode(payload)
 
 
-def _removed() -> ChunkDamaged:
+def removed() -> ChunkDamaged:
     return ChunkDamaged(
         "chunks of a snapshot are no longer kept", hint="run it again; it may be older than keep"
     )

@@ -34,14 +34,14 @@ class NetChanges:
             after: whole chunks up to this ``user_id`` may be left out.
         """
         with self._database.read() as connection:
-            rows = connection.execute(_current(key).order_by(snapshot.c.seq)).all()
+            rows = connection.execute(current_log(key).order_by(snapshot.c.seq)).all()
         if from_seq:
             return compose_sets(
                 self._set(row, chunks.CHANGES, after)
                 for row in rows
                 if from_seq < row.seq <= to_seq
             )
-        base = _nearest_base(rows, to_seq)
+        base = nearest_base(rows, to_seq)
         sets = [self._set(base, chunks.BASE, after)]
         sets += [
             self._set(row, chunks.CHANGES, after) for row in rows if base.seq < row.seq <= to_seq
@@ -57,13 +57,14 @@ class NetChanges:
             yield from to_changes(batch)
 
 
-def _current(key: AudienceKey) -> Select[Any]:
+def current_log(key: AudienceKey) -> Select[Any]:
     counts = snapshot.c.members, snapshot.c.entered, snapshot.c.exited, snapshot.c.updated
-    query = select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base, *counts)
+    what = snapshot.c.id, snapshot.c.audience_id, snapshot.c.seq, snapshot.c.has_base
+    query = select(*what, *counts)
     return query.join(audience).where(audience.c.key == key, snapshot.c.state == "current")
 
 
-def _nearest_base(rows: Sequence[Row[Any]], to_seq: Seq) -> Row[Any]:
+def nearest_base(rows: Sequence[Row[Any]], to_seq: Seq) -> Row[Any]:
     """The newest base at or before ``to_seq``, else the oldest after it."""
     bases = [row for row in rows if row.has_base]
     before = [row for row in bases if row.seq <= to_seq]

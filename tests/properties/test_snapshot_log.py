@@ -42,12 +42,14 @@ from audience_sync.store import schema
 from audience_sync.store.chunk_rows import changed, entered
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases
+from audience_sync.store.lookups import Lookups
 from audience_sync.store.snapshots import Snapshots
 from audience_sync.store.spans import Spans
 from tests.fakes.snapshot_log import HOUR, START, Clock, Members, difference
 
 KEYS = count(1)
 IDS = ["a", "B", "aa", "b", "é", "ￜ", "𝔸", "z", "10", "9"]
+LOOKED_UP = ["B", "aa", "nobody", "é", "𝔸", "9"]
 NO_LIMITS = Limits(max_refused_rows=1.0)
 DESTINATIONS = ["crisp", "segment"]
 VALUES: dict[ColumnType, Sequence[Value]] = {
@@ -144,6 +146,7 @@ class World:
         self.database = database
         self.snapshots = Snapshots(database, self.clock)
         self.spans = Spans(database, self.clock)
+        self.lookups = Lookups(database)
         self.engine = DuckDBEngine(instance.cursor)
         self.lease = Leases(database).acquire(f"capture:{self.key}")
 
@@ -230,6 +233,7 @@ class World:
             self.check_walk(span)
         if self.model.newest:
             self.check_current()
+        self.check_lookups()
 
     def check_membership(self, seq: int) -> None:
         found = self.net(0, seq, may_fail=seq <= self.model.lost)
@@ -251,6 +255,30 @@ class World:
             if not may_fail:
                 raise
             return None
+
+    def check_lookups(self) -> None:
+        """Some users, looked up in the chunks that can hold them, at everything that is kept."""
+        kept = self.lookups.kept(self.key)
+        must_be = range(self.model.lost + 1, self.model.newest + 1)
+        assert kept == list(range(kept[0], self.model.newest + 1)) if kept else not must_be
+        assert set(must_be) <= set(kept)
+        for seq in kept:
+            expected = {u: self.model.memberships[seq].get(u) for u in LOOKED_UP}
+            assert self.lookups.state_at(self.key, seq, LOOKED_UP) == expected
+        for user_id in LOOKED_UP[::2]:
+            self.check_history(user_id, kept)
+
+    def check_history(self, user_id: str, kept: Sequence[Seq]) -> None:
+        found = self.lookups.history_of(self.key, user_id)
+        # A change of columns is stored for all, also where Python sees no difference (1, 1.0).
+        differs = [(seq, c) for seq, c in found if c.before != c.after]
+        steps = [seq for seq in reversed(kept) if seq == 1 or seq > kept[0]]
+        states = [[self.model.memberships[s].get(user_id) for s in (seq - 1, seq)] for seq in steps]
+        assert differs == [
+            (seq, Change(user_id=user_id, before=before, after=after))
+            for seq, (before, after) in zip(steps, states, strict=True)
+            if before != after
+        ]
 
     def check_walk(self, span: Span) -> None:
         whole = list(self.spans.changes(span))
