@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli.actor import actor
 from audience_sync.cli.opened import confirm, opened
 from audience_sync.cli.output import say
 from audience_sync.cli.render import duration, number, plural
@@ -59,9 +60,9 @@ def _capture(app: App, held: Snapshot, *, discard: bool, reason: str | None, yes
     confirm("Discard it?" if discard else "Let it go?", yes=yes)
     with app.leases.hold(f"capture:{held.audience}") as lease:
         if discard:
-            app.snapshots.discard(held, lease, reason=reason)
+            app.snapshots.discard(held, lease, reason=reason, actor=actor())
         else:
-            app.snapshots.approve(held, lease, reason=reason)
+            app.snapshots.approve(held, lease, reason=reason, actor=actor())
     say("discarded" if discard else "approved; the next sync tells it")
 
 
@@ -80,7 +81,7 @@ def _first_deliveries(
         )
     confirm("Let it go?", yes=yes)
     for span in spans:
-        app.spans.approve(span, reason=reason)
+        app.spans.approve(span, reason=reason, actor=actor())
     say("approved; the next sync tells it")
 
 

@@ -114,7 +114,7 @@ class Snapshots(SnapshotReads):
         """Remove what is older than ``keep`` and needed by nobody."""
         return prune(self._database, key, now - self._keep, lease)
 
-    def approve(self, held: Snapshot, lease: Lease, *, reason: str | None) -> None:
+    def approve(self, held: Snapshot, lease: Lease, *, reason: str | None, actor: str) -> None:
         """Make exactly this held capture the current snapshot; the others are discarded.
 
         Raises:
@@ -129,9 +129,9 @@ class Snapshots(SnapshotReads):
                 raise UsageError(f"{held.plan_id} is no longer held")
             owner = known_audience_id(connection, held.audience)
             _discard_held(connection, owner, keep=0)
-            self._ordered(connection, held, "approved", reason)
+            self._ordered(connection, held, "approved", reason, actor)
 
-    def discard(self, held: Snapshot, lease: Lease, *, reason: str | None) -> None:
+    def discard(self, held: Snapshot, lease: Lease, *, reason: str | None, actor: str) -> None:
         """Drop this held capture.
 
         Raises:
@@ -142,14 +142,17 @@ class Snapshots(SnapshotReads):
             if state != "held":
                 raise UsageError(f"{held.plan_id} is no longer held")
             _discard(connection, [held.id])
-            self._ordered(connection, held, "discarded", reason)
+            self._ordered(connection, held, "discarded", reason, actor)
 
     def _ordered(
-        self, connection: Connection, held: Snapshot, outcome: str, reason: str | None
+        self, connection: Connection, held: Snapshot, outcome: str, reason: str | None, actor: str
     ) -> None:
         """An operator's order is part of the audience's history."""
         owner = known_audience_id(connection, held.audience)
-        ordered = self._run(owner, held.captured_at, self._clock(), outcome) | {"kind": "approve"}
+        ordered = self._run(owner, held.captured_at, self._clock(), outcome) | {
+            "kind": "approve",
+            "actor": actor,
+        }
         counts = {"plan": held.plan_id, "reason": reason}
         connection.execute(insert(run).values(**ordered, snapshot_id=held.id, counts=counts))
 

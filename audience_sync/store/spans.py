@@ -139,7 +139,7 @@ class Spans(SpanReads):
                 raise LeaseLost(f"the span of {walked.audience} is no longer open")
             _set_told(connection, walked)
 
-    def approve(self, held: Span, *, reason: str | None) -> None:
+    def approve(self, held: Span, *, reason: str | None, actor: str) -> None:
         """An operator's yes to a held first delivery, kept in the history.
 
         Raises:
@@ -164,6 +164,7 @@ class Spans(SpanReads):
                     ended_at=now,
                     outcome="approved",
                     counts={"reason": reason},
+                    actor=actor,
                 )
             )
 

@@ -237,7 +237,7 @@ class TestHeld:
         assert states(log) == ["current", "discarded", "current"]
         assert chunk_count(log, held.id) == 0
         with pytest.raises(UsageError, match="no longer held"):
-            log.snapshots.approve(held, log.lease, reason=None)
+            log.snapshots.approve(held, log.lease, reason=None, actor="ann@ops")
         assert seen(log)[0] == 2
 
     def test_an_unchanged_capture_discards_them(self, log: Log) -> None:
@@ -266,18 +266,20 @@ class TestHeld:
         assert log.net(1, 2) == log.difference(1, 2)
         assert states(log) == ["current", "discarded", "current", "discarded"]
         assert outcomes(log)[-1] == "approved"
+        assert column(log.database, "SELECT actor FROM run ORDER BY id")[-2:] == [None, "ann@ops"]
         log.put(people("a", "c"))
         assert log.members(3) == people("a", "c")
 
     def test_discard_drops_only_that_one(self, log: Log) -> None:
         log.put(people("a", "b"))
         one, two = log.hold({}), log.hold(people("a"))
-        log.snapshots.discard(one, log.lease, reason="wrong file")
+        log.snapshots.discard(one, log.lease, reason="wrong file", actor="ann@ops")
         assert log.snapshots.held(log.key) == [two]
         assert chunk_count(log, one.id) == 0
         assert outcomes(log)[-1] == "discarded"
+        assert column(log.database, "SELECT actor FROM run ORDER BY id")[-1] == "ann@ops"
         with pytest.raises(UsageError):
-            log.snapshots.approve(one, log.lease, reason=None)
+            log.snapshots.approve(one, log.lease, reason=None, actor="ann@ops")
 
     def test_one_cannot_be_discarded_after_it_was_approved(self, log: Log) -> None:
         """Two operators: one says yes while the other is still being asked."""
@@ -285,7 +287,7 @@ class TestHeld:
         held = log.hold(people("a"))
         log.approve(held, people("a"))
         with pytest.raises(UsageError, match="no longer held"):
-            log.snapshots.discard(held, log.lease, reason=None)
+            log.snapshots.discard(held, log.lease, reason=None, actor="ann@ops")
         assert log.members(2) == people("a")
         assert outcomes(log)[-1] == "approved"
 

@@ -125,10 +125,11 @@ class TestOpen:
         assert span.state is SpanState.HELD
         assert log.spans.held() == [span]
         assert "limit 10" in scalar(log.database, "SELECT held_for FROM span")
-        log.spans.approve(span, reason="announced")
+        log.spans.approve(span, reason="announced", actor="ann@ops")
         assert stored(log, span).state is SpanState.OPEN
         assert log.spans.held() == []
         assert column(log.database, "SELECT outcome FROM run ORDER BY id")[-1] == "approved"
+        assert column(log.database, "SELECT actor FROM run ORDER BY id")[-1] == "ann@ops"
 
     def test_exactly_max_initial_is_not_held(self, log: Log) -> None:
         log.put(CROWD)
@@ -143,10 +144,10 @@ class TestOpen:
     def test_what_is_not_held_cannot_be_approved(self, log: Log) -> None:
         log.put(CROWD)
         span = opened(log, limits=Limits(max_initial=1))
-        log.spans.approve(span, reason=None)
+        log.spans.approve(span, reason=None, actor="ann@ops")
         runs = scalar(log.database, "SELECT count(*) FROM run")
         with pytest.raises(UsageError, match="no longer held"):
-            log.spans.approve(span, reason=None)
+            log.spans.approve(span, reason=None, actor="ann@ops")
         assert scalar(log.database, "SELECT count(*) FROM run") == runs
 
     @pytest.mark.parametrize("state", ["open", "held"])

@@ -155,7 +155,7 @@ class Log:
         return self.put(members, held_for=("31 % would leave (limit 20 %)",))
 
     def approve(self, held: Snapshot, members: Members) -> None:
-        self.snapshots.approve(held, self.lease, reason="seen")
+        self.snapshots.approve(held, self.lease, reason="seen", actor="ann@ops")
         self.kept[held.seq] = dict(members)
 
     def net(self, from_seq: int, to_seq: int) -> list[Change]:

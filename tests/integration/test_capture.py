@@ -429,7 +429,7 @@ def test_approve_commits_exactly_what_was_held(any_shop: Shop) -> None:
     (held,) = shop.snapshots.held(KEY)
     shop.write(people(0, 3))  # the source has changed since
     with shop.leases.hold(f"capture:{KEY}") as lease:
-        shop.snapshots.approve(held, lease, reason="a big clean-up")
+        shop.snapshots.approve(held, lease, reason="a big clean-up", actor="ann@ops")
     assert shop.members() == people(200, 400, plan="pro")
     assert (shop.seq(), shop.snapshots.held(KEY)) == (2, [])
     current = shop.snapshots.current(KEY)
@@ -456,7 +456,7 @@ def test_a_later_capture_inside_the_limits_discards_what_is_held(
         shop.leases.hold(f"capture:{KEY}") as lease,
         pytest.raises(UsageError, match="no longer held"),
     ):
-        shop.snapshots.approve(held, lease, reason=None)
+        shop.snapshots.approve(held, lease, reason=None, actor="ann@ops")
 
 
 def test_a_later_dangerous_capture_is_held_beside_it(shop: Shop) -> None:
@@ -466,7 +466,7 @@ def test_a_later_dangerous_capture_is_held_beside_it(shop: Shop) -> None:
     newest, older = shop.snapshots.held(KEY)
     assert (newest.counts.exited, older.counts.exited) == (250, 200)
     with shop.leases.hold(f"capture:{KEY}") as lease:
-        shop.snapshots.approve(older, lease, reason=None)
+        shop.snapshots.approve(older, lease, reason=None, actor="ann@ops")
     assert shop.members() == people(200, 400)
     assert shop.states() == ["current", "current", "discarded"]
 

@@ -254,7 +254,7 @@ def test_a_held_first_delivery_waits_for_its_approval(
     assert station.outcomes() == ["held"]
     assert len(to.told) == 50
     (held,) = station.spans.held()
-    station.spans.approve(held, reason=None)
+    station.spans.approve(held, reason=None, actor="ann@ops")
     assert station.outcomes() == ["completed"]
     assert len(to.told) == 101
 

@@ -186,7 +186,7 @@ class World:
                 )
         stored = captured.snapshot
         if stored is not None and held and read.approve:
-            self.snapshots.approve(stored, self.lease, reason=None)
+            self.snapshots.approve(stored, self.lease, reason=None, actor="ann@ops")
         if stored is not None and (read.approve or not held):
             self.model.memberships.append(after)
             self.model.captured_at.append(self.clock.now)

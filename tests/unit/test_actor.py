@@ -1,0 +1,27 @@
+"""Who gives an order: a name where there is one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+
+import pytest
+
+from audience_sync.cli.actor import actor
+
+
+def test_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setattr(socket, "gethostname", lambda: "ops")
+    assert actor() == "ann@ops"
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def nameless() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    monkeypatch.setattr(socket, "gethostname", lambda: "pod-7")
+    assert actor() == f"{os.getuid()}@pod-7"
