@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
+from audience_sync import logs
 from audience_sync.config.address import canonical, parse
-from audience_sync.config.load import Loaded
+from audience_sync.config.load import Loaded, load
 from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
 from audience_sync.destinations import segment
 from audience_sync.destinations.ndjson import NdjsonDestination
@@ -20,6 +23,7 @@ from audience_sync.domain.message_id import keyed
 from audience_sync.domain.span import Span
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
+from audience_sync.errors import ConfigError
 from audience_sync.pipeline.captures import Captures, Configured
 from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Subscription
@@ -124,7 +128,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         books=books,
         engine=DuckDBEngine(duckdb.cursor),
         sources=sources,
-        destinations=_destinations(config, installation),
+        destinations=_destinations(loaded, installation),
         audiences={a.key: _configured(a, sources) for a in config.audiences},
         subscriptions=_subscriptions(config),
         places=_places(config),
@@ -204,9 +208,24 @@ def _subscriptions(config: Config) -> dict[str, dict[AudienceKey, Subscription]]
     }
 
 
-def _destinations(config: Config, installation: Installation) -> dict[str, Destination]:
+def _write_key_now(loaded: Loaded, name: str, place: SegmentDestination) -> str | None:
+    """The write key of ``name`` in the files as they are now; ``None`` when they cannot be used,
+    or when they mean another place by that name."""
+    try:
+        again = load(loaded.files, os.environ)
+    except ConfigError:
+        log.warning("configuration invalid by now: the key is kept", destination=name)
+        return None
+    logs.hide(again.secrets)
+    found = again.config.destinations.get(name)
+    if not isinstance(found, SegmentDestination) or found.endpoint != place.endpoint:
+        return None
+    return found.write_key
+
+
+def _destinations(loaded: Loaded, installation: Installation) -> dict[str, Destination]:
     made: dict[str, Destination] = {}
-    for name, place in config.destinations.items():
+    for name, place in loaded.config.destinations.items():
         if isinstance(place, SegmentDestination):
             made[name] = segment.SegmentDestination(
                 name=name,
@@ -220,6 +239,7 @@ def _destinations(config: Config, installation: Installation) -> dict[str, Desti
                 deadline=place.deadline.total_seconds(),
                 fingerprint=keyed(installation.secret, place.endpoint, place.write_key),
                 clock=now,
+                reread=partial(_write_key_now, loaded, name, place),
             )
         else:
             made[name] = NdjsonDestination(

@@ -55,6 +55,14 @@ def configure(secrets: Collection[str]) -> None:
     )
 
 
+def hide(secrets: Collection[str]) -> None:
+    """Show these neither, from the next line on."""
+    for handler in logging.getLogger().handlers:
+        for processor in getattr(handler.formatter, "processors", ()):
+            if isinstance(processor, Redacted):
+                processor.add(secrets)
+
+
 def _renderer() -> Processor:
     if sys.stderr.isatty():
         return structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
@@ -99,8 +107,12 @@ class Redacted:
     """The last processor: what it lets through is what is written."""
 
     def __init__(self, secrets: Collection[str]) -> None:
+        self._forms: list[str] = []
+        self.add(secrets)
+
+    def add(self, secrets: Collection[str]) -> None:
         found = {form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret)}
-        self._forms = sorted(found, key=len, reverse=True)
+        self._forms = sorted(found.union(self._forms), key=len, reverse=True)
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict | str) -> str:
         text = str(line)

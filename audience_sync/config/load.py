@@ -36,8 +36,10 @@ SHORTEST_SECRET = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """``secrets``: texts that no log may show. ``folder``: of the first file, absolute."""
+    """``files``: as they were named. ``secrets``: texts that no log may show. ``folder``: of the
+    first file, absolute."""
 
+    files: tuple[Path, ...]
     config: Config
     warnings: tuple[str, ...]
     secrets: frozenset[str] = field(repr=False)
@@ -70,6 +72,7 @@ def load(paths: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
     if findings.problems or written is None:
         raise ConfigError(findings.problems)
     return Loaded(
+        files=tuple(paths),
         config=_resolved(written, queries),
         warnings=findings.warnings,
         secrets=frozenset(text for text in draft.secrets if len(text) >= SHORTEST_SECRET),

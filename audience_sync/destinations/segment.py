@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from audience_sync.destinations.calls import identify_call
+from audience_sync.destinations.credential import Credential, same
 from audience_sync.destinations.transport import Reply, Transport, basic
 from audience_sync.domain.change import Change
 from audience_sync.domain.identify import iso
@@ -52,6 +53,7 @@ class SegmentDestination:
         endpoint: up to and including ``/v1``.
         integrations: routing of each call, e.g. ``{"All": False, "Crisp": True}``; empty: none.
         fingerprint: keyed hash of endpoint and credential (``domain.message_id.keyed``).
+        reread: the write key as it is configured now, asked for when Segment refused this one.
         rate: events per second. deadline: seconds.
         ssl_context: whom to trust, if not the usual authorities.
     """
@@ -69,6 +71,11 @@ class SegmentDestination:
     max_bytes: int = MAX_BYTES
     deadline: float = 30.0
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
+    reread: Callable[[], str | None] = field(default=same, repr=False)
+    _credential: Credential = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._credential = Credential(self.write_key, self.reread)
 
     def call(self, change: Change, context: SpanContext) -> Call | Refusal:
         return identify_call(
@@ -79,7 +86,8 @@ class SegmentDestination:
         return SegmentSender(
             name=self.name,
             url=self.endpoint.rstrip("/") + "/batch",
-            transport=self._transport({"Authorization": basic(self.write_key, "")}),
+            transport=self._transport({}),
+            credential=self._credential,
             clock=self.clock,
         )
 
@@ -117,11 +125,18 @@ class SegmentSender:
     """A ``Sender``: one worker's connection to ``url``."""
 
     def __init__(
-        self, *, name: str, url: str, transport: Transport, clock: Callable[[], datetime]
+        self,
+        *,
+        name: str,
+        url: str,
+        transport: Transport,
+        credential: Credential,
+        clock: Callable[[], datetime],
     ) -> None:
         self._name = name
         self._url = url
         self._transport = transport
+        self._credential = credential
         self._clock = clock
 
     def send(self, calls: Sequence[Call]) -> None:
@@ -130,9 +145,14 @@ class SegmentSender:
         batch = self._batch(calls)
         if len(calls) > MAX_CALLS or len(batch) > MAX_BATCH_BYTES:
             raise BadCalls(f"{self._name}: {len(calls)} calls, {len(batch):,} bytes in one batch")
-        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        key = self._credential.value
+        headers = {
+            "Authorization": basic(key, ""),
+            "Content-Type": "application/json",
+            "Content-Encoding": "gzip",
+        }
         body = gzip.compress(batch, compresslevel=1, mtime=0)
-        self._judge(self._transport.post(self._url, body, headers))
+        self._judge(self._transport.post(self._url, body, headers), key)
 
     def close(self) -> None:
         self._transport.close()
@@ -143,8 +163,8 @@ class SegmentSender:
         joined = b",".join(call.body for call in calls)
         return b'{"batch":[' + joined + b'],"sentAt":"' + sent_at + b'"}'
 
-    def _judge(self, reply: Reply) -> None:
-        """Return when ``reply`` means accepted; raise what else it means."""
+    def _judge(self, reply: Reply, key: str) -> None:
+        """Return when ``reply`` to a request with ``key`` means accepted; raise what else."""
         status = reply.status
         match classify(status):
             case Answer.OK:
@@ -164,6 +184,9 @@ class SegmentSender:
             case Answer.TOO_LARGE_OR_BAD:
                 raise BadCalls(f"{self._name}: request refused ({status})")
             case Answer.CREDENTIALS:
+                if self._credential.renewed(key):
+                    # Asked again by the pipeline, which looks at the lease before each request.
+                    raise RetryLater(f"{self._name}: key refused ({status}); there is a new one")
                 raise CredentialsRefused(f"{self._name}: key refused ({status})", hint=CHECK_KEY)
             case Answer.MISCONFIGURED:
                 raise DestinationPaused(

@@ -98,11 +98,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """``/v1/projects/<write key>/settings``, as cdn.segment.com has it."""
         parts = [unquote(part) for part in urlsplit(self.path).path.split("/")]
-        known = parts[2:] == ["projects", self.server.options.write_key, "settings"]
+        known = parts[2:] == ["projects", self.server.write_key(), "settings"]
         self.reply(200 if known else 404, b"{}")
 
     def is_authorised(self) -> bool:
-        expected = b64encode(f"{self.server.options.write_key}:".encode()).decode()
+        expected = b64encode(f"{self.server.write_key()}:".encode()).decode()
         return self.headers.get("Authorization") == f"Basic {expected}"
 
     def reply(
@@ -249,6 +249,7 @@ class Options:
     log: Path
     port: int = 0
     write_key: str = "test"
+    key_file: Path | None = None
     fail: float = 0.0
     faults: str | None = None
     times: int | None = None
@@ -285,6 +286,11 @@ class TrackingApi(ThreadingHTTPServer):
             self.socket = context.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
             )
+
+    def write_key(self) -> str:
+        """The one that is accepted at this moment."""
+        file = self.options.key_file
+        return file.read_text("utf-8") if file else self.options.write_key
 
     def count(self, what: str) -> int:
         with self._lock:
@@ -416,6 +422,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--write-key", default="test")
+    parser.add_argument("--key-file", type=Path, help="holds the write key: it can be rotated")
     parser.add_argument("--fail", type=float, default=0.0, help="share of requests, 0 to 1")
     parser.add_argument("--faults", help=f"names, or all: {', '.join(FAULTS)}")
     parser.add_argument("--times", type=int, help="no more faults after so many")

@@ -208,6 +208,39 @@ def test_poison_users_and_a_wrong_key(tmp_path: Path) -> None:
         assert [one["reason"] for one in api.refused()] == ["poison"]
 
 
+def test_a_refused_key_is_asked_for_again_by_one_worker_for_all(api: Served) -> None:
+    asked: list[str] = []
+
+    def reread() -> str:
+        asked.append("asked")
+        return KEY
+
+    place = destination(api.endpoint, write_key="rotated-away", reread=reread)
+    senders = [place.sender(), place.sender()]
+    with pytest.raises(RetryLater, match="there is a new one"):
+        senders[0].send(calls("rotated1"))
+    for sender in senders:
+        sender.send(calls("rotated1"))
+        sender.close()
+    assert asked == ["asked"]
+    assert applied(api, "rotated1")
+
+
+@pytest.mark.parametrize("now_configured", [None, "", "rotated-away"])
+def test_a_key_that_is_still_configured_pauses(api: Served, now_configured: str | None) -> None:
+    error = failure(api.endpoint, write_key="rotated-away", reread=lambda: now_configured)
+    assert type(error) is CredentialsRefused
+
+
+def test_a_new_key_that_is_refused_as_well_pauses(api: Served) -> None:
+    sender = destination(api.endpoint, write_key="first", reread=lambda: "second").sender()
+    with pytest.raises(RetryLater):
+        sender.send(calls("rotated2"))
+    with pytest.raises(CredentialsRefused):
+        sender.send(calls("rotated2"))
+    sender.close()
+
+
 def test_a_share_of_requests_fails_until_it_is_over(tmp_path: Path) -> None:
     with serve(log=tmp_path / "log", fail=1.0, faults="500,502", times=3, seed=1) as api:
         for _ in range(3):
