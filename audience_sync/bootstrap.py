@@ -28,9 +28,10 @@ from audience_sync.pipeline.captures import Captures, Configured
 from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Subscription
 from audience_sync.sources.files import FilesSource
-from audience_sync.store import migrate, schema
+from audience_sync.store import migrate, overview, schema
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database
+from audience_sync.store.ids import another_kind
 from audience_sync.store.installation import Installation, installation_of
 from audience_sync.store.leases import Leases
 from audience_sync.store.snapshots import Snapshots
@@ -101,10 +102,13 @@ def build(loaded: Loaded, *, writes: bool) -> App:
 
     Raises:
         StoreFailed, StoreTooNew: the store cannot be used.
+        ConfigError: a key was captured as an audience and is a computed trait now, or the other
+            way round.
     """
     config = loaded.config
     database = Database(config.store.url)
     database = _prepared(database, writes=writes)
+    _check_kinds(database, config)
     installation = installation_of(database, now(), writes=writes)
     duckdb = open_instance(
         memory_limit=config.engine.memory_limit,
@@ -149,6 +153,18 @@ def _prepared(database: Database, *, writes: bool) -> Database:
     with empty.write() as connection:
         schema.metadata.create_all(connection)
     return empty
+
+
+def _check_kinds(database: Database, config: Config) -> None:
+    known = overview.audiences(database)
+    problems = [
+        another_kind(audience.key, audience.kind)
+        for audience in config.audiences
+        if (stored := known.get(audience.key)) and stored.seq and stored.kind is not audience.kind
+    ]
+    if problems:
+        database.close()
+        raise ConfigError(problems)
 
 
 def _settle(books: Destinations, config: Config) -> None:
@@ -198,9 +214,7 @@ def _configured(audience: AudienceConfig, sources: Mapping[str, FilesSource]) ->
 def _subscriptions(config: Config) -> dict[str, dict[AudienceKey, Subscription]]:
     return {
         name: {
-            audience.key: Subscription(
-                kind=audience.kind, tell=audience.tell, limits=audience.limits
-            )
+            audience.key: Subscription(tell=audience.tell, limits=audience.limits)
             for audience in config.audiences
             if name in audience.destinations
         }

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -46,9 +47,9 @@ class TimedEngine:
 
     @contextmanager
     def compare(
-        self, previous: Membership | None, rows: pa.RecordBatchReader, *, reserved: str
+        self, previous: Membership | None, rows: pa.RecordBatchReader, **how: Any
     ) -> Iterator[Comparison]:
-        with self.engine.compare(previous, rows, reserved=reserved) as comparison:
+        with self.engine.compare(previous, rows, **how) as comparison:
             self.watch.lap("compare")
             yield comparison
 

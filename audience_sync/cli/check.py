@@ -12,6 +12,7 @@ import rich_click as click
 from audience_sync.cli.opened import opened, present
 from audience_sync.cli.output import say
 from audience_sync.cli.render import left, to_json
+from audience_sync.domain.audience import Kind
 from audience_sync.errors import AudienceSyncError, worst
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def check(context: click.Context, offline: bool, as_json: bool) -> int:
 
 def _checks(app: App, *, offline: bool) -> Iterator[Checked]:
     for configured in app.audiences.values():
-        yield _tried("audience", configured.audience.key, partial(_read, app, configured))
+        what = "audience" if configured.audience.kind is Kind.AUDIENCE else "computed trait"
+        yield _tried(what, configured.audience.key, partial(_read, app, configured))
     for name, destination in app.destinations.items():
         if not offline:
             yield _tried("destination", name, partial(_reach, destination))
@@ -77,7 +79,7 @@ def _read(app: App, configured: Configured) -> str:
 
     audience = configured.audience
     with configured.source.read(audience.query, present()) as rows:
-        _, carried = carried_columns(rows.schema, reserved=audience.key)
+        _, carried = carried_columns(rows.schema, reserved=audience.key, kind=audience.kind)
     columns = ", ".join(["user_id", *(column.name for column in carried)])
     is_new = app.snapshots.current(audience.key) is None
     return columns + ("   new key, permanent after the first capture" if is_new else "")
@@ -90,6 +92,6 @@ def _reach(destination: Destination) -> str:
 
 def _print(checked: Checked) -> None:
     mark = "ok    " if checked.ok else "WRONG "
-    say(f"{mark}{left(checked.what, 13)}{left(checked.name, 28)}{checked.text}")
+    say(f"{mark}{left(checked.what, 15)}{left(checked.name, 28)}{checked.text}")
     if checked.hint:
         say(f"      {checked.hint}")

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from audience_sync.domain.audience import Tell
+from audience_sync.domain.audience import VALUE, Kind, Tell
 from audience_sync.domain.change import Change, is_told
 from audience_sync.domain.guard import holds_initial
 from audience_sync.domain.quota import Lane, share
@@ -50,7 +50,7 @@ def _forecast(app: App, examined: Examined, name: str) -> Forecast:
         changes = examined.comparison.counts.members
         held_for = holds_initial(changes, app.audiences[audience.key].limits)
     else:
-        before = app.spans.changes_after(audience.key, told)
+        before = app.spans.changes_after(audience.key, told, audience.tell)
     calls = before + changes
     initial_open = lane is Lane.INITIAL
     rate = destination.rate * share(lane, reserve=destination.reserve, initial_open=initial_open)
@@ -67,16 +67,25 @@ def _forecast(app: App, examined: Examined, name: str) -> Forecast:
 
 def told_changes(examined: Examined) -> int:
     """Changes of this capture that are told; counted one by one only where counts do not say."""
-    counts, tell, current = examined.comparison.counts, examined.audience.tell, examined.current
-    columns_changed = current is not None and current.columns != examined.comparison.columns
-    if Tell.UPDATED in tell and columns_changed:
-        return sum(1 for change in changes_of(examined) if is_told(change, tell))
+    counts, audience = examined.comparison.counts, examined.audience
+    tell = audience.tell
+    if Tell.UPDATED in tell and counts.updated and not _every_update_is_told(examined):
+        changes = changes_of(examined)
+        return sum(1 for change in changes if is_told(change, tell, audience.kind))
     by_kind = {
         Tell.ENTERED: counts.entered,
         Tell.EXITED: counts.exited,
         Tell.UPDATED: counts.updated,
     }
     return sum(by_kind[kind] for kind in tell)
+
+
+def _every_update_is_told(examined: Examined) -> bool:
+    """Whether what is stored anew is exactly what a destination hears of."""
+    columns, current = examined.comparison.columns, examined.current
+    if current is not None and current.columns != columns:
+        return False
+    return examined.audience.kind is Kind.AUDIENCE or columns.keys() == {VALUE}
 
 
 def changes_of(examined: Examined) -> Generator[Change]:

@@ -179,7 +179,8 @@ class _Places:
         )
 
     def _behind(self, delivery: DeliveryState, state: AudienceState) -> Place:
-        waiting = self.app.spans.changes_after(delivery.audience, delivery.to_seq)
+        tell = self.app.audiences[delivery.audience].audience.tell
+        waiting = self.app.spans.changes_after(delivery.audience, delivery.to_seq, tell)
         return _place(
             delivery.destination,
             "waiting",

@@ -33,6 +33,10 @@ class Kind(StrEnum):
     COMPUTED_TRAIT = "trait"
 
 
+VALUE = "value"
+"""The column that carries the value of a computed trait."""
+
+
 class State(StrEnum):
     """What the configuration wants of an audience."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from audience_sync.domain.audience import Row, Tell, Value
+from audience_sync.domain.audience import VALUE, Kind, Row, Tell, Value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,18 +55,22 @@ def compose_sets(sets: Iterable[Iterable[Change]]) -> Iterator[Change]:
             yield net
 
 
-def is_told(change: Change, tell: Collection[Tell]) -> bool:
-    """Whether a destination hears of ``change``.
+def is_told(change: Change, tell: Collection[Tell], kind: Kind) -> bool:
+    """Whether a destination hears of ``change`` in an audience or computed trait (``kind``).
 
-    An update is told only where a column that both rows have differs: a column added to or
-    dropped from the query, or read with another type, tells nobody.
+    An update of an audience is told only where a column that both rows have differs: a column
+    added to or dropped from the query, or read with another type, tells nobody. An update of a
+    computed trait is told only where its value differs, as Segment does.
     """
     if change.kind not in tell:
         return False
     before, after = change.before, change.after
     if before is None or after is None:
         return True
-    return any(_text(before[c]) != _text(after[c]) for c in before.keys() & after.keys())
+    columns = before.keys() & after.keys()
+    if kind is Kind.COMPUTED_TRAIT:
+        columns &= {VALUE}
+    return any(_text(before[c]) != _text(after[c]) for c in columns)
 
 
 def _text(value: Value) -> str | None:

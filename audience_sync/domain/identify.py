@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from audience_sync.domain.audience import Kind
+from audience_sync.domain.audience import VALUE, Kind
 from audience_sync.domain.change import Change
 
 COMPUTATION_PREFIX = {Kind.AUDIENCE: "aud_", Kind.COMPUTED_TRAIT: "tra_"}
@@ -48,7 +48,7 @@ def identify(
     columns: dict[str, Any] = dict(row or {})
     told: Any = change.after is not None
     if computation.kind is Kind.COMPUTED_TRAIT:
-        value = columns.pop("value", None)
+        value = columns.pop(VALUE, None)
         told = value if told else None
     traits = {k: v for k, v in columns.items() if v is not None}
     traits[computation.key] = told

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from audience_sync.domain.audience import AudienceKey, Seq, Tell
+from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.quota import Lane
 
 
@@ -61,6 +61,7 @@ class Span:
 
     id: int
     audience: AudienceKey
+    audience_kind: Kind
     destination: str
     number: int
     lane: Lane

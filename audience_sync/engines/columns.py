@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from audience_sync.domain.audience import Columns, ColumnType
+from audience_sync.domain.audience import VALUE, Columns, ColumnType, Kind
 from audience_sync.errors import SourceRefused
 
 SQL_TYPE = {
@@ -53,8 +54,11 @@ def renamed(letter: str, columns: Columns, prefix: str) -> str:
     return "".join(f", {letter}{i} AS {quoted(prefix + n)}" for i, n in enumerate(columns))
 
 
-def carried_columns(schema: pa.Schema, *, reserved: str) -> tuple[str, list[Carried]]:
-    """The name of the ``user_id`` column and the carried columns of ``schema``.
+def carried_columns(
+    schema: pa.Schema, *, reserved: str, kind: Kind = Kind.AUDIENCE
+) -> tuple[str, list[Carried]]:
+    """The name of the ``user_id`` column and the carried columns of ``schema``; the value of a
+    computed trait is one of them, and is called ``value`` however the query spells it.
 
     Raises:
         SourceRefused: a column is missing, twice there, or of a type that cannot travel.
@@ -86,7 +90,17 @@ def carried_columns(schema: pa.Schema, *, reserved: str) -> tuple[str, list[Carr
             f"the query gives a column {reserved}, which is the audience's own trait key",
             hint="rename the column with AS",
         )
-    return user_id.name, [_carried(field) for field in others]
+    carried = [_carried(field) for field in others]
+    return user_id.name, carried if kind is Kind.AUDIENCE else _with_value(carried, names)
+
+
+def _with_value(carried: Sequence[Carried], names: Sequence[str]) -> list[Carried]:
+    if VALUE not in (column.name.casefold() for column in carried):
+        raise SourceRefused(
+            f"the query gives no column {VALUE}, only {', '.join(names)}",
+            hint=f"name what the computed trait is to be: SELECT user_id, … AS {VALUE}",
+        )
+    return [replace(c, name=VALUE) if c.name.casefold() == VALUE else c for c in carried]
 
 
 def _check_user_id(kind: pa.DataType) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import duckdb
 import pyarrow as pa
 
-from audience_sync.domain.audience import Columns, ColumnType
+from audience_sync.domain.audience import VALUE, Columns, ColumnType, Kind
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.columns import (
     SQL_TYPE,
@@ -29,6 +29,7 @@ from audience_sync.engines.columns import (
     quoted,
     renamed,
 )
+from audience_sync.engines.duplicates import check_one_value_each, keep_one_each
 from audience_sync.engines.previous import previous_view
 from audience_sync.engines.refusals import USABLE, reason, refusal
 from audience_sync.engines.session import Session, own_errors
@@ -49,12 +50,17 @@ class DuckDBEngine:
 
     @contextmanager
     def compare(
-        self, previous: Membership | None, rows: pa.RecordBatchReader, *, reserved: str
+        self,
+        previous: Membership | None,
+        rows: pa.RecordBatchReader,
+        *,
+        reserved: str,
+        kind: Kind = Kind.AUDIENCE,
     ) -> Iterator[DuckDBComparison]:
         con = self._connect()
         try:
             with own_errors(duckdb.Error):
-                comparison = _compare(Session(con), previous, rows, reserved)
+                comparison = _compare(Session(con), previous, rows, reserved, kind)
             yield comparison
         finally:
             con.close()
@@ -90,9 +96,13 @@ class DuckDBComparison:
 
 
 def _compare(
-    session: Session, previous: Membership | None, rows: pa.RecordBatchReader, reserved: str
+    session: Session,
+    previous: Membership | None,
+    rows: pa.RecordBatchReader,
+    reserved: str,
+    kind: Kind,
 ) -> DuckDBComparison:
-    refused, carried = _load(session, rows, reserved)
+    refused, carried = _load(session, rows, reserved, kind)
     before = previous.columns if previous else {}
     # A membership of nobody says nothing of types: nulls were all there was to see.
     columns = _agree(session, before if previous and previous.members else {}, carried)
@@ -100,7 +110,9 @@ def _compare(
     _accepted(session, values)
     counts = _count(session, previous, columns)
     if counts is None:
-        refused = replace(refused, duplicates=_keep_one_each(session, values))
+        if kind is Kind.COMPUTED_TRAIT:
+            check_one_value_each(session, list(columns).index(VALUE))
+        refused = replace(refused, duplicates=keep_one_each(session, values))
         counts = _count(session, previous, columns, exactly=True)
     if counts is None:
         raise SourceFailed("the stored membership does not add up", hint="please report this")
@@ -115,10 +127,10 @@ def _compare(
 
 
 def _load(
-    session: Session, rows: pa.RecordBatchReader, reserved: str
+    session: Session, rows: pa.RecordBatchReader, reserved: str, kind: Kind
 ) -> tuple[Refused, list[Carried]]:
     """Read everything into ``incoming``; a reader that fails leaves nothing to compare."""
-    id_column, carried = carried_columns(rows.schema, reserved=reserved)
+    id_column, carried = carried_columns(rows.schema, reserved=reserved, kind=kind)
     values = "".join(
         f", {column.value} AS c{i}, {column.unusable or 'false'} AS u{i}"
         for i, column in enumerate(carried)
@@ -223,19 +235,6 @@ def _comparison_sql(before: Columns, after: Columns) -> str:
 
 def _as_was(position: int | None, type_: ColumnType) -> str:
     return "NULL" if position is None else f"TRY_CAST(p.p{position} AS {SQL_TYPE[type_]})"
-
-
-def _keep_one_each(session: Session, values: Mapping[str, str]) -> int:
-    """Of rows with the same ``user_id`` keep a good one, then the smallest by columns in order
-    of their names, whatever order the query gives them in; how many good rows went."""
-    (before,) = session.row("SELECT count(*) FROM accepted")
-    order = "".join(f", {values[name]} NULLS LAST" for name in sorted(values))
-    session.run(
-        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT * FROM incoming WHERE {USABLE} "
-        f"QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY refusal > 0{order}) = 1"
-    )
-    (after,) = session.row("SELECT count(*) FROM accepted")
-    return before - after
 
 
 def _digest(session: Session, before: Columns, columns: Columns) -> str:

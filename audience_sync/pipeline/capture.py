@@ -86,7 +86,7 @@ def examine(
     previous = snapshots.membership(audience.key, current.seq) if current else None
     with (
         source.read(audience.query, cycle_time) as rows,
-        engine.compare(previous, rows, reserved=audience.key) as comparison,
+        engine.compare(previous, rows, reserved=audience.key, kind=audience.kind) as comparison,
     ):
         check_refused(comparison.refused, limits)
         window = snapshots.window(audience.key, cycle_time)

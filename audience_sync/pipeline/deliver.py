@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from audience_sync.domain.audience import Kind
 from audience_sync.domain.change import is_told
 from audience_sync.domain.span import Span, Tally, Window
 from audience_sync.errors import AudienceSyncError, ChunkDamaged
@@ -40,7 +39,7 @@ class Walk:
     probing: bool = False
     """The destination was paused: one request alone must be accepted before more go out."""
 
-    def deliver(self, span: Span, *, kind: Kind) -> Span:
+    def deliver(self, span: Span) -> Span:
         """Walk ``span`` to its end, or to where we were stopped; the span as it is stored then.
 
         No transaction is open during a network call. When anything ends the walk early, what is
@@ -51,12 +50,13 @@ class Walk:
         """
         context = SpanContext(
             audience=span.audience,
-            kind=kind,
+            kind=span.audience_kind,
             span_number=span.number,
             timestamp=span.captured_at,
             installation=self.installation,
         )
-        told = (c for c in self.spans.changes(span) if is_told(c, span.tell))
+        changes = self.spans.changes(span)
+        told = (c for c in changes if is_told(c, span.tell, span.audience_kind))
         flight = _Flight(self, span)
         try:
             with flight:

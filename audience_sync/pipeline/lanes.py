@@ -10,7 +10,7 @@ from datetime import datetime
 
 import structlog
 
-from audience_sync.domain.audience import AudienceKey, Kind, Tell
+from audience_sync.domain.audience import AudienceKey, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane, share
 from audience_sync.domain.span import Span, SpanState
@@ -26,7 +26,6 @@ log = structlog.get_logger(__name__)
 class Subscription:
     """How one audience is told."""
 
-    kind: Kind
     tell: frozenset[Tell]
     limits: Limits
 
@@ -149,9 +148,9 @@ class LaneRun:
             return Delivered(span=span, outcome=outcome, error=error)
         if self.stop.is_set():
             return Delivered(span=span, outcome="stopped")
-        return self._walked(span, walk, self.subscriptions[span.audience])
+        return self._walked(span, walk)
 
-    def _walked(self, span: Span, walk: Walk, how: Subscription) -> Delivered:
+    def _walked(self, span: Span, walk: Walk) -> Delivered:
         failure: AudienceSyncError | None = None
         latest = deque([span], maxlen=1)
         probing = self.pauses.paused(self.destination.name) is not None
@@ -159,7 +158,7 @@ class LaneRun:
         progress = _each(latest.append, resume, self.progress)
         walk = replace(walk, progress=progress, probing=probing)
         try:
-            after = walk.deliver(span, kind=how.kind)
+            after = walk.deliver(span)
             outcome = "completed" if not after.books.remaining else "stopped"
         except DestinationPaused as paused:
             self.pauses.pause(self.destination.name, str(paused), paused.seconds, self.lease)

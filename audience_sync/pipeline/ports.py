@@ -89,15 +89,22 @@ class Comparison(Protocol):
 
 class Engine(Protocol):
     def compare(
-        self, previous: Membership | None, rows: pa.RecordBatchReader, *, reserved: str
+        self,
+        previous: Membership | None,
+        rows: pa.RecordBatchReader,
+        *,
+        reserved: str,
+        kind: Kind = Kind.AUDIENCE,
     ) -> AbstractContextManager[Comparison]:
         """Compare ``rows`` with ``previous`` (``None``: there was no snapshot).
 
         Args:
             reserved: the trait key, which no carried column may have as its name.
+            kind: a computed trait needs a column ``value``, with one value for each user.
 
         Raises:
-            SourceRefused: no ``user_id``, duplicate or unusable columns.
+            SourceRefused: no ``user_id``, no ``value``, duplicate or unusable columns, or
+                users with more than one value.
             SourceFailed: whatever the reader raised.
         """
 
@@ -186,6 +193,7 @@ class Waiting:
     """``None``: nothing was told yet, so the initial lane delivers it."""
     to_seq: Seq
     members: int
+    kind: Kind = Kind.AUDIENCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select, update
 
 from audience_sync.domain.audience import AudienceKey, Kind
-from audience_sync.errors import UsageError
+from audience_sync.errors import ConfigError, UsageError
 from audience_sync.store.engine import insert_missing
-from audience_sync.store.schema import audience, destination
+from audience_sync.store.schema import audience, destination, snapshot
 
 
 def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind) -> int:
-    """The row of ``key``; it stays for ever, so that a key is never used again by another."""
-    found = connection.scalar(select(audience.c.id).where(audience.c.key == key))
-    if found is not None:
-        return int(found)
-    insert_missing(connection, audience, {"key": key, "name": name, "kind": str(kind)})
-    return known_audience_id(connection, key)
+    """The row of ``key``; it stays for ever, so that a key is never used again by another.
+
+    Raises:
+        ConfigError: the key was captured as something of another kind.
+    """
+    query = select(audience.c.id, audience.c.kind).where(audience.c.key == key)
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        insert_missing(connection, audience, {"key": key, "name": name, "kind": str(kind)})
+        found = connection.execute(query).one()
+    if found.kind != kind:
+        captured = snapshot.c.audience_id == found.id, snapshot.c.state == "current"
+        if connection.scalar(select(exists().where(*captured))):
+            raise ConfigError([another_kind(key, kind)])
+        of_key = update(audience).where(audience.c.id == found.id)
+        connection.execute(of_key.values(kind=str(kind)))
+    return int(found.id)
+
+
+def another_kind(key: AudienceKey, kind: Kind) -> str:
+    """What is wrong with a key that is now configured as ``kind`` and was captured as the other."""
+    now, was = "audience", "a computed trait"
+    if kind is Kind.COMPUTED_TRAIT:
+        now, was = "computed trait", "an audience"
+    return (
+        f"{now} {key}: this key was captured as {was}, and a key is never used again "
+        '(write key = "…" to choose another)'
+    )
 
 
 def known_audience_id(connection: Connection, key: AudienceKey, *, lock: bool = False) -> int:

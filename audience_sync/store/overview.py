@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, Subquery, and_, func, select
 
-from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.audience import AudienceKey, Kind, Seq
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanState
 from audience_sync.store.engine import Database
@@ -21,6 +21,7 @@ class AudienceState:
 
     key: AudienceKey
     name: str
+    kind: Kind
     members: int
     seq: Seq
     captured_at: datetime | None
@@ -109,6 +110,7 @@ def _audience(row: Row[Any]) -> AudienceState:
     return AudienceState(
         key=AudienceKey(row.key),
         name=row.name,
+        kind=Kind(row.kind),
         members=row.members or 0,
         seq=Seq(row.seq or 0),
         captured_at=row.last_captured_at,

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from audience_sync.domain.audience import AudienceKey, Seq, Tell
+from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState
@@ -44,7 +44,9 @@ class SpanReads(NetChanges):
             span.c.state.in_([SpanState.OPEN, SpanState.HELD]),
         )
         query = (
-            select(audience.c.key, told.c.told_seq, snapshot.c.seq, snapshot.c.members)
+            select(
+                audience.c.key, audience.c.kind, told.c.told_seq, snapshot.c.seq, snapshot.c.members
+            )
             .join(newest, newest.c.audience_id == audience.c.id)
             .join(
                 snapshot,
@@ -64,6 +66,7 @@ class SpanReads(NetChanges):
             return [
                 Waiting(
                     audience=AudienceKey(row.key),
+                    kind=Kind(row.kind),
                     told_seq=None if row.told_seq is None else Seq(row.told_seq),
                     to_seq=Seq(row.seq),
                     members=row.members,
@@ -82,15 +85,20 @@ class SpanReads(NetChanges):
             found = connection.scalar(query)
         return None if found is None else Seq(found)
 
-    def changes_after(self, key: AudienceKey, seq: Seq) -> int:
-        """At most so many members entered or exited since snapshot ``seq``."""
+    def changes_after(self, key: AudienceKey, seq: Seq, tell: Collection[Tell]) -> int:
+        """At most so many changes since snapshot ``seq`` are told."""
+        by_kind = {
+            Tell.ENTERED: snapshot.c.entered,
+            Tell.EXITED: snapshot.c.exited,
+            Tell.UPDATED: snapshot.c.updated,
+        }
         query = (
-            select(func.sum(snapshot.c.entered + snapshot.c.exited))
+            select(*(func.sum(by_kind[kind]) for kind in sorted(tell)))
             .join(audience)
             .where(audience.c.key == key, snapshot.c.state == "current", snapshot.c.seq > seq)
         )
         with self._database.read() as connection:
-            return int(connection.scalar(query) or 0)
+            return sum(int(count or 0) for count in connection.execute(query).one())
 
     def changes(self, walked: Span) -> Iterator[Change]:
         position = walked.position
@@ -111,6 +119,7 @@ def spans_with_names() -> Select[Any]:
         select(
             span,
             audience.c.key,
+            audience.c.kind.label("audience_kind"),
             destination.c.name,
             snapshot.c.captured_at,
             snapshot.c.plan_id,
@@ -130,6 +139,7 @@ def span_of(row: Row[Any]) -> Span:
     return Span(
         id=row.id,
         audience=AudienceKey(row.key),
+        audience_kind=Kind(row.audience_kind),
         destination=row.name,
         number=row.number,
         lane=Lane(row.lane),

@@ -105,7 +105,7 @@ class Spans(SpanReads):
         if waiting.told_seq is None:
             return waiting.members if Tell.ENTERED in tell else 0
         changes = self.net(waiting.audience, waiting.told_seq, waiting.to_seq)
-        return sum(1 for change in changes if is_told(change, tell))
+        return sum(1 for change in changes if is_told(change, tell, waiting.kind))
 
     def advance(self, walked: Span, books: Books, tally: Tally, lease: Lease) -> Span:
         with self._database.write(lease) as connection:

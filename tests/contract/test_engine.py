@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from audience_sync.domain import change as domain
-from audience_sync.domain.audience import Columns, ColumnType, Tell
+from audience_sync.domain.audience import Columns, ColumnType, Kind, Tell
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
@@ -75,8 +75,13 @@ def reader(rows: Rows) -> pa.RecordBatchReader:
     return (rows if isinstance(rows, pa.Table) else pa.table(dict(rows))).to_reader()
 
 
-def compare(engine: Engine, rows: Rows, previous: Membership | None = None) -> Found:
-    with engine.compare(previous, reader(rows), reserved=KEY) as comparison:
+def compare(
+    engine: Engine,
+    rows: Rows,
+    previous: Membership | None = None,
+    kind: Kind = Kind.AUDIENCE,
+) -> Found:
+    with engine.compare(previous, reader(rows), reserved=KEY, kind=kind) as comparison:
         return Found(
             counts=comparison.counts,
             refused=comparison.refused,
@@ -87,9 +92,14 @@ def compare(engine: Engine, rows: Rows, previous: Membership | None = None) -> F
         )
 
 
-def refusal(engine: Engine, rows: Rows, previous: Membership | None = None) -> SourceRefused:
+def refusal(
+    engine: Engine,
+    rows: Rows,
+    previous: Membership | None = None,
+    kind: Kind = Kind.AUDIENCE,
+) -> SourceRefused:
     with pytest.raises(SourceRefused) as caught:
-        compare(engine, rows, previous)
+        compare(engine, rows, previous, kind)
     assert caught.value.hint
     return caught.value
 
@@ -718,6 +728,115 @@ def test_refused_rows_do_not_decide_about_types(engine: Engine) -> None:
     assert not found.counts.changed
 
 
+# --- computed traits -----------------------------------------------------------------------------
+
+TRAIT = Kind.COMPUTED_TRAIT
+VALUES: Mapping[str, tuple[pa.Array, ColumnType, list[Any]]] = {
+    "text": (pa.array(["gold", ""]), STRING, ["gold", ""]),
+    "bool": (pa.array([True, False]), BOOL, [True, False]),
+    "int": (pa.array([3, -1], pa.int8()), INT64, [3, -1]),
+    "sum of integers": (pa.array([3, 2**40], pa.decimal128(38, 0)), INT64, [3, 2**40]),
+    "float": (pa.array([0.5, 2.0]), FLOAT64, [0.5, 2.0]),
+    "sum of amounts": (
+        pa.array([Decimal("9.50"), None], pa.decimal128(38, 2)),
+        FLOAT64,
+        [9.5, None],
+    ),
+    "date": (pa.array([date(2026, 1, 31), None]), STRING, ["2026-01-31", None]),
+    "time": (
+        pa.array([datetime(2026, 1, 31, 6, tzinfo=UTC), None]),
+        STRING,
+        ["2026-01-31T06:00:00Z", None],
+    ),
+    "no values": (pa.array([None, None], pa.string()), STRING, [None, None]),
+}
+
+
+@pytest.mark.parametrize(("read", "type_", "values"), VALUES.values(), ids=VALUES)
+def test_what_a_value_can_be(
+    engine: Engine, read: pa.Array, type_: ColumnType, values: list[Any]
+) -> None:
+    found = compare(engine, {"user_id": ["a", "b"], "value": read}, kind=TRAIT)
+    assert found.columns == {"value": type_}
+    assert [row["value"] for row in found.members.values()] == values
+
+
+def test_a_computed_trait_without_a_value(engine: Engine) -> None:
+    rows = {"user_id": ["a"], "amount": [1], "values": [2]}
+    error = refusal(engine, rows, kind=TRAIT)
+    assert str(error) == "the query gives no column value, only user_id, amount, values"
+    assert error.hint == "name what the computed trait is to be: SELECT user_id, … AS value"
+    assert compare(engine, rows).columns == {"amount": INT64, "values": INT64}
+
+
+def test_a_value_that_cannot_travel(engine: Engine) -> None:
+    assert "column value is a list" in str(
+        refusal(engine, {"user_id": ["a"], "value": [[1]]}, kind=TRAIT)
+    )
+
+
+def test_the_value_is_found_in_any_case(engine: Engine) -> None:
+    """Warehouses give names in capitals."""
+    found = compare(engine, {"USER_ID": ["a"], "VALUE": [1], "Plan": ["pro"]}, kind=TRAIT)
+    assert found.members == {"a": {"value": 1, "Plan": "pro"}}
+    assert list(compare(engine, {"user_id": ["a"], "VALUE": [1]}).columns) == ["VALUE"]
+
+
+def test_a_value_that_came_went_changed_or_is_null(engine: Engine) -> None:
+    was = {user: {"value": value} for user, value in {"a": 1, "b": 2, "c": None, "d": 4}.items()}
+    now = {user: {"value": value} for user, value in {"a": 1, "b": 3, "c": 5, "e": None}.items()}
+    found = compare(engine, rows_of(now, ["value"]), stored([was], {"value": INT64}), TRAIT)
+    assert found.counts == Counts(previous=4, entered=1, exited=1, updated=2, members=4)
+    assert found.changes == differences(was, now)
+
+
+def test_a_value_that_is_no_number_keeps_the_member_as_it_was(engine: Engine) -> None:
+    was = {"a": {"value": 1.5}}
+    rows = {"user_id": ["a", "b"], "value": [float("nan"), float("inf")]}
+    found = compare(engine, rows, stored([was], {"value": FLOAT64}), TRAIT)
+    assert not found.counts.changed
+    assert found.members == was
+    assert found.refused.by_reason == {
+        "value is not a number that can travel (NaN, Inf, too large)": 2
+    }
+
+
+@pytest.mark.parametrize("previous", [None, {"a": {"value": 1}}], ids=["first", "later"])
+@pytest.mark.parametrize("values", [[1, 2], [1, None], [None, 1]], ids=str)
+def test_two_values_for_one_user_fail_the_capture(
+    engine: Engine, values: list[int | None], previous: Members | None
+) -> None:
+    rows = {"user_id": ["a", SECRET, "b", SECRET, "a"], "value": [1, values[0], 3, values[1], 1]}
+    before = stored([previous], {"value": INT64}) if previous else None
+    error = refusal(engine, rows, before, TRAIT)
+    assert str(error) == "the query gives different values for the same user_id (users: 1)"
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert compare(engine, rows).refused.duplicates == 2
+
+
+def test_equal_values_are_duplicates_like_any_other(engine: Engine) -> None:
+    rows = {
+        "user_id": ["a", "b", "a", "a"],
+        "value": [1, None, 1, 1],
+        "plan": ["x", "y", "b", None],
+    }
+    found = compare(engine, rows, kind=TRAIT)
+    assert found.members == {"a": {"value": 1, "plan": "b"}, "b": {"value": None, "plan": "y"}}
+    assert found.refused.duplicates == 2
+
+
+def test_a_refused_row_is_no_second_value(engine: Engine) -> None:
+    rows = {"user_id": ["a", "a"], "value": [1.0, float("nan")]}
+    found = compare(engine, rows, kind=TRAIT)
+    assert found.members == {"a": {"value": 1.0}}
+
+
+def test_a_value_may_share_its_row_with_297_columns(engine: Engine) -> None:
+    rows = {"user_id": ["a"], "value": [1], **{f"c{i}": [i] for i in range(297)}}
+    assert len(compare(engine, rows, kind=TRAIT).columns) == 298
+    refusal(engine, rows | {"one_more": [1]}, kind=TRAIT)
+
+
 # --- columns that changed tell nobody ------------------------------------------------------------
 
 
@@ -728,7 +847,7 @@ def told(engine: Engine, rows: Rows, previous: Membership) -> list[str]:
             change.user_id
             for batch in comparison.changes()
             for change in chunk_rows.changed(batch)
-            if domain.is_told(change, frozenset(Tell))
+            if domain.is_told(change, frozenset(Tell), Kind.AUDIENCE)
         ]
 
 

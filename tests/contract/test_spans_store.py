@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from audience_sync.domain.audience import AudienceKey, Seq, Tell
+from audience_sync.domain.audience import AudienceKey, ColumnType, Kind, Row, Seq, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
@@ -113,6 +113,23 @@ class TestOpen:
         log.spans.complete(exits, lease_of(log))
         log.put(people("a"))
         assert opened(log).books.total == 4
+
+    def test_of_a_computed_trait_only_another_value_is_told(self, log: Log) -> None:
+        def rows(**values: int | None) -> dict[str, Row]:
+            return {user: {"value": value, "plan": "free"} for user, value in values.items()}
+
+        log.columns = {"value": ColumnType.INT64, "plan": ColumnType.STRING}
+        log.kind = Kind.COMPUTED_TRAIT
+        log.put(rows(a=1, b=2, c=None, d=4))
+        assert waiting(log).kind is Kind.COMPUTED_TRAIT
+        first = opened(log)
+        assert (first.audience_kind, first.books.total) == (Kind.COMPUTED_TRAIT, 4)
+        log.spans.complete(first, lease_of(log))
+        log.put(rows(a=1, b=3, c=5, e=0) | {"a": {"value": 1, "plan": "pro"}})
+        span = opened(log)
+        assert (span.audience_kind, span.books.total) == (Kind.COMPUTED_TRAIT, 4)
+        assert ids(log.spans.changes(span)) == ["a", "b", "c", "d", "e"]
+        assert stored(log, span) == span
 
     def test_an_initial_span_where_entering_is_not_told(self, log: Log) -> None:
         log.put(CROWD)
@@ -259,13 +276,14 @@ class TestWalk:
             list(log.spans.net(log.key, Seq(0), Seq(1)))
 
     def test_changes_after(self, log: Log) -> None:
-        assert log.spans.changes_after(log.key, Seq(0)) == 0
+        assert log.spans.changes_after(log.key, Seq(0), ALL) == 0
         log.put(people("a", "b"))
         log.put(people("a"))
         log.hold({})
-        log.put(people("c"))
-        assert log.spans.changes_after(log.key, Seq(1)) == 3
-        assert log.spans.changes_after(log.key, Seq(3)) == 0
+        log.put(people("c") | {"a": {"email": "new@example.com"}})
+        assert log.spans.changes_after(log.key, Seq(1), ALL) == 3
+        assert log.spans.changes_after(log.key, Seq(1), {Tell.ENTERED, Tell.EXITED}) == 2
+        assert log.spans.changes_after(log.key, Seq(3), ALL) == 0
 
 
 class TestAdvance:

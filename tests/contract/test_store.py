@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
-from audience_sync.errors import StoreFailed, UsageError
+from audience_sync.errors import ConfigError, StoreFailed, UsageError
 from audience_sync.pipeline.ports import Waiting
 from audience_sync.store import chunks, ids
 from audience_sync.store.destinations import Destinations
@@ -197,6 +197,25 @@ class TestNames:
             crisp = ids.destination_id(connection, "crisp")
             assert crisp == ids.destination_id(connection, "crisp")
             assert crisp != ids.destination_id(connection, "segment")
+
+    def test_a_key_stays_what_it_was_captured_as(self, database: Database) -> None:
+        log = Log(database)
+        first = log.stage(people("a"))
+        with database.write() as connection:
+            # Not captured yet: whoever mistook the one for the other may still mend it.
+            ids.audience_id(connection, log.key, "VIP", Kind.COMPUTED_TRAIT)
+        assert scalar(database, "SELECT kind FROM audience") == "trait"
+        log.snapshots.commit(first, log.lease, started_at=START)
+        with database.write() as connection:
+            ids.audience_id(connection, log.key, "VIP", Kind.COMPUTED_TRAIT)
+        with (
+            pytest.raises(
+                ConfigError, match="audience vip: this key was captured as a computed trait"
+            ),
+            database.write() as connection,
+        ):
+            ids.audience_id(connection, log.key, "VIP", Kind.AUDIENCE)
+        assert scalar(database, "SELECT kind FROM audience") == "trait"
 
     def test_whoever_comes_second_finds_what_the_first_made(
         self, database: Database, store_url: str

@@ -99,6 +99,8 @@ class Log:
     key: AudienceKey = VIP
     rows_per_chunk: int = 2
     clock: Clock = field(default_factory=Clock)
+    kind: Kind = Kind.AUDIENCE
+    columns: Columns = field(default_factory=lambda: EMAIL)
     kept: dict[int, dict[str, Row]] = field(default_factory=lambda: {0: {}})
     """Membership at each seq."""
 
@@ -117,11 +119,11 @@ class Log:
         values: dict[str, Any] = {
             "audience": self.key,
             "name": self.key.upper(),
-            "kind": Kind.AUDIENCE,
+            "kind": self.kind,
             "cycle_time": self.clock.now,
             "next_due": self.clock.now + 3 * HOUR,
             "from_seq": self.seq,
-            "columns": EMAIL,
+            "columns": self.columns,
             "counts": counted(self.kept[self.seq], self.changes(members)),
             "refused": Refused(rows=len(members) + 1, by_reason={"user_id is missing": 1}),
             "plan_id": f"20261007T0600Z-{next(self._plans):012x}",
@@ -133,8 +135,8 @@ class Log:
         return difference(self.kept[self.seq], members)
 
     def stage(self, members: Members, *, base: bool = False, **other: Any) -> int:
-        changes = change_batches(self.changes(members), EMAIL, self.rows_per_chunk)
-        rows = member_batches(members, EMAIL, self.rows_per_chunk)
+        changes = change_batches(self.changes(members), self.columns, self.rows_per_chunk)
+        rows = member_batches(members, self.columns, self.rows_per_chunk)
         return self.snapshots.stage(
             self.capture(members, **other),
             changes=changes if self.seq else None,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from audience_sync.domain.audience import AudienceKey, Seq, Tell
+from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
@@ -34,6 +34,7 @@ def initial_span(total: int) -> Span:
     return Span(
         id=1,
         audience=AudienceKey("vip"),
+        audience_kind=Kind.AUDIENCE,
         destination="fake",
         number=1,
         lane=Lane.INITIAL,

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audience_sync.domain.audience import Kind, Tell
+from audience_sync.domain.audience import Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Span
 from audience_sync.errors import (
@@ -68,7 +68,7 @@ class Delivery:
             probing=probing,
         )
         try:
-            return walk.deliver(self.spans.stored, kind=Kind.AUDIENCE)
+            return walk.deliver(self.spans.stored)
         finally:
             assert self.to.in_flight == 0, "a request was left behind"
             assert self.to.open_senders == 0, "a connection was left open"
@@ -572,6 +572,6 @@ def test_no_transaction_is_open_while_a_request_is_under_way(tmp_path: Path) -> 
             stop=threading.Event(),
             installation="installation",
         )
-        assert walk.deliver(span, kind=Kind.AUDIENCE).books.remaining == 0
+        assert walk.deliver(span).books.remaining == 0
     assert writes == [0] * 10
     database.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from audience_sync.domain.audience import AudienceKey, Kind, Tell
+from audience_sync.domain.audience import AudienceKey, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Books, Span, Tally
 from audience_sync.errors import (
@@ -70,7 +70,7 @@ class Station:
         self.books = Destinations(self.database, self.clock)
 
     def deliveries(self) -> Deliveries:
-        how = Subscription(kind=Kind.AUDIENCE, tell=self.tell, limits=self.limits)
+        how = Subscription(tell=self.tell, limits=self.limits)
         return Deliveries(
             destinations={to.name: to for to in self.to},
             subscriptions={to.name: dict.fromkeys(self.keys, how) for to in self.to},

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_sync.domain.audience import Row, Tell
+from audience_sync.domain.audience import Kind, Row, Tell
 from audience_sync.domain.change import Change, compose_sets, is_told
 
 Membership = dict[str, Row]
@@ -19,6 +19,7 @@ USER_IDS = st.sampled_from(["a", "b", "B", "é", "ﬀ", "😀", "日", "u1", "u1
 ROWS = st.fixed_dictionaries(
     {"plan": st.sampled_from(["free", "pro", None]), "orders": st.integers(0, 2) | st.none()}
 )
+TELL = frozenset(Tell)
 MEMBERSHIPS = st.dictionaries(USER_IDS, ROWS, max_size=8)
 
 
@@ -72,4 +73,18 @@ def test_with_the_same_columns_every_change_is_told_where_asked(
     a: Membership, b: Membership, tell: set[Tell]
 ) -> None:
     for change in diff(a, b):
-        assert is_told(change, tell) is (change.kind in tell)
+        assert is_told(change, tell, Kind.AUDIENCE) is (change.kind in tell)
+
+
+@given(MEMBERSHIPS, MEMBERSHIPS)
+def test_of_a_computed_trait_an_update_is_told_where_the_value_alone_says_so(
+    a: Membership, b: Membership
+) -> None:
+    def valued(rows: Membership) -> Membership:
+        return {user: {"value": row["orders"], "plan": row["plan"]} for user, row in rows.items()}
+
+    def values(rows: Membership) -> Membership:
+        return {user: {"value": row["orders"]} for user, row in rows.items()}
+
+    told = [c.user_id for c in diff(valued(a), valued(b)) if is_told(c, TELL, Kind.COMPUTED_TRAIT)]
+    assert told == [change.user_id for change in diff(values(a), values(b))]

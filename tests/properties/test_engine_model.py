@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audience_sync.domain.audience import ColumnType
+from audience_sync.domain.audience import ColumnType, Kind
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.duckdb import DuckDBEngine
+from audience_sync.errors import SourceRefused
 from audience_sync.pipeline.ports import Engine
 from tests.fakes.memberships import (
     Members,
@@ -105,6 +106,54 @@ def test_a_comparison_finds_what_a_loop_would_find(
             assert comparison.refused.rows == len(read)
             digests.add(comparison.digest)
     assert len(digests) == 1
+
+
+@pytest.mark.timeout(400)
+@settings(max_examples=60)
+@given(history=st.none() | HISTORY, read=READ, batch_rows=st.integers(1, 5))
+def test_of_a_computed_trait_every_user_has_one_value(
+    engine: Engine,
+    history: list[Members] | None,
+    read: list[tuple[str | None, dict[str, Any]]],
+    batch_rows: int,
+) -> None:
+    """The score is the value here."""
+    was: Members = history[-1] if history else {}
+    now, duplicates = expected(was, read)
+    previous = None
+    if history:
+        columns = {"value" if n == "score" else n: t for n, t in COLUMNS.items()}
+        previous = stored([valued(members) for members in history], columns)
+    rows = reader(read, batch_rows)
+    rows = pa.RecordBatchReader.from_batches(
+        valued_schema := rows.schema.set(3, pa.field("value", pa.float64())),
+        [pa.record_batch(batch.columns, valued_schema) for batch in rows],
+    )
+    comparing = engine.compare(previous, rows, reserved="k", kind=Kind.COMPUTED_TRAIT)
+    if users := of_several_values(read):
+        with pytest.raises(SourceRefused, match=rf"\(users: {users}\)"), comparing:
+            pass
+        return
+    with comparing as comparison:
+        assert found_changes(comparison) == differences(valued(was), valued(now))
+        assert found_members(comparison) == valued(now)
+        assert comparison.counts == counted(was, now)
+        assert comparison.refused.duplicates == duplicates
+
+
+def valued(members: Members) -> dict[str, dict[str, Any]]:
+    return {
+        user: {"value" if name == "score" else name: value for name, value in row.items()}
+        for user, row in members.items()
+    }
+
+
+def of_several_values(read: Read) -> int:
+    values: dict[str, set[float | None]] = {}
+    for user, row in read:
+        if user is not None and reason(user, row) is None:
+            values.setdefault(user, set()).add(row["score"])
+    return sum(len(found) > 1 for found in values.values())
 
 
 def expected(was: Members, read: Read) -> tuple[dict[str, dict[str, Any]], int]:

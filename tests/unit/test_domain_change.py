@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from audience_sync.domain.audience import Row, Tell
+from audience_sync.domain.audience import Kind, Row, Tell
 from audience_sync.domain.change import Change, compose, compose_sets, is_told
 
 ALL = frozenset(Tell)
@@ -65,7 +65,7 @@ def test_a_user_who_came_left_and_came_again_entered() -> None:
     ],
 )
 def test_is_told(one: Change, tell: set[Tell], told: bool) -> None:
-    assert is_told(one, tell) is told
+    assert is_told(one, tell, Kind.AUDIENCE) is told
 
 
 @pytest.mark.parametrize(
@@ -82,5 +82,31 @@ def test_is_told(one: Change, tell: set[Tell], told: bool) -> None:
     ],
 )
 def test_another_column_or_another_type_tells_nobody(before: Row, after: Row) -> None:
-    assert not is_told(change(before, after), ALL)
-    assert not is_told(change(after, before), ALL)
+    assert not is_told(change(before, after), ALL, Kind.AUDIENCE)
+    assert not is_told(change(after, before), ALL, Kind.AUDIENCE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, {"value": 1}, True),
+        (None, {"value": None}, True),
+        ({"value": 1}, None, True),
+        ({"value": None}, None, True),
+        ({"value": 1}, {"value": 2}, True),
+        ({"value": 1}, {"value": None}, True),
+        ({"value": None}, {"value": 0}, True),
+        ({"value": 1, "plan": "free"}, {"value": 2, "plan": "free"}, True),
+        ({"value": 1, "plan": "free"}, {"value": 1, "plan": "pro"}, False),
+        ({"value": None, "plan": "free"}, {"value": None, "plan": "pro"}, False),
+        ({"value": 1}, {"value": 1.0}, False),
+        ({"value": "1"}, {"value": 1}, False),
+        ({"value": True}, {"value": "true"}, False),
+        ({"value": 1}, {"value": 1, "plan": "pro"}, False),
+    ],
+)
+def test_an_update_of_a_computed_trait_is_told_where_its_value_differs(
+    before: Row | None, after: Row | None, told: bool
+) -> None:
+    assert is_told(change(before, after), ALL, Kind.COMPUTED_TRAIT) is told
+    assert not is_told(change(before, after), set(), Kind.COMPUTED_TRAIT)

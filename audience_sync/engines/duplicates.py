@@ -1,0 +1,36 @@
+"""Rows of a read with the same ``user_id``: looked for only when the counts do not add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from audience_sync.engines.refusals import USABLE
+from audience_sync.engines.session import Session
+from audience_sync.errors import SourceRefused
+
+
+def check_one_value_each(session: Session, position: int) -> None:
+    """Raises SourceRefused when two rows of one user have different values; null is one too."""
+    value = f"c{position}"
+    (users,) = session.row(
+        "SELECT count(*) FROM (SELECT user_id FROM accepted GROUP BY user_id "
+        f"HAVING count(DISTINCT {value}) + CAST(bool_or({value} IS NULL) AS INT) > 1)"
+    )
+    if users:
+        raise SourceRefused(
+            f"the query gives different values for the same user_id (users: {users:,})",
+            hint="give one row for each user: … GROUP BY user_id",
+        )
+
+
+def keep_one_each(session: Session, values: Mapping[str, str]) -> int:
+    """Of rows with the same ``user_id`` keep a good one, then the smallest by columns in order
+    of their names, whatever order the query gives them in; how many good rows went."""
+    (before,) = session.row("SELECT count(*) FROM accepted")
+    order = "".join(f", {values[name]} NULLS LAST" for name in sorted(values))
+    session.run(
+        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT * FROM incoming WHERE {USABLE} "
+        f"QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY refusal > 0{order}) = 1"
+    )
+    (after,) = session.row("SELECT count(*) FROM accepted")
+    return before - after
