@@ -43,6 +43,14 @@ class Lookups:
         oldest = next((r.seq for r in reversed(log) if stored[r.id] != _changes(r)), None)
         return [Seq(row.seq) for row in log if oldest is None or row.seq >= oldest]
 
+    def check_kept(self, key: AudienceKey, seq: Seq) -> None:
+        """Raises UsageError, with what is kept, unless the members at ``seq`` can be read."""
+        kept = self.kept(key)
+        if seq in kept:
+            return
+        hint = f"kept are {kept[0]} to {kept[-1]}" if kept else None
+        raise UsageError(f"no snapshot {seq} of {key} is kept", hint=hint)
+
     def state_at(
         self, key: AudienceKey, seq: Seq, user_ids: Collection[str]
     ) -> dict[str, Row | None]:
@@ -56,7 +64,7 @@ class Lookups:
             return dict.fromkeys(user_ids)
         log = self._log(key)
         if seq not in {row.seq for row in log}:
-            raise UsageError(f"{key} has no snapshot {seq}")
+            self.check_kept(key, seq)
         base = nearest_base(log, seq)
         forwards = base.seq <= seq
         between = [r for r in log if min(seq, base.seq) < r.seq <= max(seq, base.seq)]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import func, select
 
-from audience_sync.domain.audience import AudienceKey, Columns, ColumnType, Seq
-from audience_sync.domain.guard import Counts, Window
-from audience_sync.errors import UsageError
+from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.guard import Window
 from audience_sync.pipeline.ports import Membership, Snapshot
-from audience_sync.store import chunks
 from audience_sync.store.engine import Database
+from audience_sync.store.memberships import membership_at
 from audience_sync.store.schema import audience, snapshot
+from audience_sync.store.snapshot_rows import snapshot_of, snapshots_in
 
 DAY = timedelta(hours=24)
 
@@ -48,27 +46,8 @@ class SnapshotReads:
             return [snapshot_of(row) for row in connection.execute(query)]
 
     def membership(self, key: AudienceKey, seq: Seq) -> Membership:
-        """The members at ``seq``, read from the newest base at or before it.
-
-        Raises:
-            UsageError: there is no such snapshot, or its base is no longer kept.
-        """
-        query = snapshots_in(key, "current").where(snapshot.c.seq <= seq)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(snapshot.c.seq)).all()
-        start = max((i for i, row in enumerate(rows) if row.has_base), default=None)
-        if start is None:
-            raise UsageError(f"no snapshot {seq} of {key} is kept")
-        read = partial(chunks.read, self._database)
-        return Membership(
-            columns=_columns(rows[-1]),
-            members=rows[-1].members,
-            base=partial(read, rows[start].id, chunks.BASE, rows=rows[start].members),
-            changes=[
-                partial(read, row.id, chunks.CHANGES, rows=row.entered + row.exited + row.updated)
-                for row in rows[start + 1 :]
-            ],
-        )
+        """See ``memberships.membership_at``."""
+        return membership_at(self._database, key, seq)
 
     def changed_since_base(self, key: AudienceKey) -> tuple[int, int]:
         """Rows of changes since the newest base, and members of that base."""
@@ -102,33 +81,3 @@ class SnapshotReads:
                 members = connection.scalar(first)
             members = max((members or 0) - int(connection.scalar(approved) or 0), 0)
         return Window(members_at_start=members, unapproved_exits=exits)
-
-
-def snapshots_in(key: AudienceKey | None, state: str) -> Select[Any]:
-    query = select(snapshot, audience.c.key).join(audience).where(snapshot.c.state == state)
-    return query if key is None else query.where(audience.c.key == key)
-
-
-def snapshot_of(row: Row[Any]) -> Snapshot:
-    return Snapshot(
-        id=row.id,
-        audience=AudienceKey(row.key),
-        seq=Seq(row.seq),
-        captured_at=row.captured_at,
-        columns=_columns(row),
-        counts=Counts(
-            previous=row.previous,
-            entered=row.entered,
-            exited=row.exited,
-            updated=row.updated,
-            members=row.members,
-        ),
-        plan_id=row.plan_id,
-        query_hash=row.query_hash,
-        held_for=tuple(row.held_for),
-    )
-
-
-def _columns(row: Row[Any]) -> Columns:
-    # A list of pairs: JSON objects promise no order, and columns are compared by position.
-    return {name: ColumnType(kind) for name, kind in row.columns}

@@ -19,7 +19,8 @@ from audience_sync.store.engine import Database
 from audience_sync.store.ids import audience_id, known_audience_id
 from audience_sync.store.retention import prune
 from audience_sync.store.schema import audience, chunk, run, snapshot
-from audience_sync.store.snapshot_reads import SnapshotReads, snapshot_of, snapshots_in
+from audience_sync.store.snapshot_reads import SnapshotReads
+from audience_sync.store.snapshot_rows import snapshot_of, snapshots_in
 
 HELD_KEPT = 5
 """Held captures of an audience that can still be approved; older ones are discarded."""

@@ -109,9 +109,9 @@ def test_what_is_no_longer_kept_is_said_and_not_made_up(log: Log, lookups: Looku
     assert [seq for seq, _ in lookups.history_of(log.key, "b")] == [6]
     with pytest.raises(StoreFailed, match="no longer kept"):
         lookups.state_at(log.key, Seq(3), ["a"])
-    with pytest.raises(UsageError, match="vip has no snapshot 7"):
+    with pytest.raises(UsageError, match="no snapshot 7 of vip is kept"):
         lookups.state_at(log.key, Seq(7), ["a"])
-    with pytest.raises(UsageError, match="other has no snapshot 1"):
+    with pytest.raises(UsageError, match="no snapshot 1 of other is kept"):
         lookups.state_at(AudienceKey("other"), Seq(1), ["a"])
 
 

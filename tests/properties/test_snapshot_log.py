@@ -32,9 +32,10 @@ from audience_sync.domain.change import Change, compose_sets
 from audience_sync.domain.guard import Limits, Verdict
 from audience_sync.domain.span import Span
 from audience_sync.engines import session
-from audience_sync.engines.columns import ARROW_TYPE
+from audience_sync.engines.columns import ARROW_TYPE, members_schema
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
+from audience_sync.engines.members import DuckDBMembers
 from audience_sync.errors import StoreFailed
 from audience_sync.pipeline import capture
 from audience_sync.pipeline.capture import Examined
@@ -147,6 +148,7 @@ class World:
         self.snapshots = Snapshots(database, self.clock)
         self.spans = Spans(database, self.clock)
         self.lookups = Lookups(database)
+        self.members = DuckDBMembers(instance.cursor)
         self.engine = DuckDBEngine(instance.cursor)
         self.lease = Leases(database).acquire(f"capture:{self.key}")
 
@@ -265,6 +267,7 @@ class World:
         for seq in kept:
             expected = {u: self.model.memberships[seq].get(u) for u in LOOKED_UP}
             assert self.lookups.state_at(self.key, seq, LOOKED_UP) == expected
+            self.check_members(seq)
         for user_id in LOOKED_UP[::2]:
             self.check_history(user_id, kept)
 
@@ -293,6 +296,14 @@ class World:
         found = self.snapshots.membership(self.key, Seq(self.model.newest))
         sets = [_as_entered(found.base()), *(_as_changes(part()) for part in found.changes)]
         assert list(compose_sets(sets)) == difference({}, self.model.memberships[-1])
+
+    def check_members(self, seq: Seq) -> None:
+        """What an export writes, in its order; forwards or backwards from what is kept."""
+        membership = self.snapshots.membership(self.key, seq)
+        batches = list(self.members.read(membership))
+        found = [change for batch in batches for change in entered(batch)]
+        assert found == difference({}, self.model.memberships[seq])
+        assert {str(batch.schema) for batch in batches} <= {str(members_schema(membership.columns))}
 
 
 @dataclass(frozen=True)
