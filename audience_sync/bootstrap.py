@@ -246,6 +246,7 @@ def _destinations(loaded: Loaded, installation: Installation) -> dict[str, Desti
                 write_key=place.write_key,
                 endpoint=place.endpoint,
                 integrations=place.integrations,
+                with_track="track" in place.calls,
                 rate=place.rate,
                 reserve=place.reserve,
                 concurrency=place.concurrency,
@@ -261,6 +262,7 @@ def _destinations(loaded: Loaded, installation: Installation) -> dict[str, Desti
                 path=place.path,
                 rate=place.rate,
                 reserve=place.reserve,
+                with_track="track" in place.calls,
                 fingerprint=keyed(installation.secret, str(place.path)),
             )
     return made

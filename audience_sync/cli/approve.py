@@ -11,6 +11,7 @@ from audience_sync.cli.actor import actor
 from audience_sync.cli.opened import confirm, opened
 from audience_sync.cli.output import say
 from audience_sync.cli.render import duration, number, plural
+from audience_sync.domain.audience import Tell
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,4 +90,5 @@ def _shortest(app: App, span: Span) -> str:
     destination = app.destinations.get(span.destination)
     if destination is None:
         return "; the destination is not configured"
-    return f", at least {duration(span.books.total / destination.rate)}"
+    calls = span.books.total * destination.calls_per_change(Tell.ENTERED, span.audience_kind)
+    return f", at least {duration(calls / destination.rate)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ class Forecast:
     lane: str
     calls: int
     at_most: bool
-    """Some wait from before: a user who changed back in between is told nothing."""
+    """Some wait from before: a user who changed back in between is told nothing, and of one who
+    was updated there may be fewer calls than of one who entered."""
     requests: int
     seconds: float
     held_for: str | None
@@ -47,37 +48,42 @@ def _forecast(app: App, examined: Examined, name: str) -> Forecast:
         if unfinished[0].state is SpanState.HELD:
             held_for = f"first delivery to {before:,} members waits for approval"
     elif told is None:
-        changes = examined.comparison.counts.members
-        held_for = holds_initial(changes, app.audiences[audience.key].limits)
+        members = examined.comparison.counts.members
+        changes = {word: members for word in audience.tell if word is Tell.ENTERED}
+        held_for = holds_initial(members, app.audiences[audience.key].limits)
     else:
         before = app.spans.changes_after(audience.key, told, audience.tell)
-    calls = before + changes
+    each = {word: destination.calls_per_change(word, audience.kind) for word in audience.tell}
+    most = max(each.values())
+    calls = before * most + sum(count * each[word] for word, count in changes.items())
+    mixed = lane is Lane.INCREMENTAL and most > min(each.values())
     initial_open = lane is Lane.INITIAL
     rate = destination.rate * share(lane, reserve=destination.reserve, initial_open=initial_open)
     return Forecast(
         destination=name,
         lane=str(lane),
         calls=calls,
-        at_most=bool(before and changes),
-        requests=-(-calls // destination.max_calls),
+        at_most=bool(before and (mixed or any(changes.values()))),
+        requests=-(-calls // max(destination.max_calls // most * most, most)),
         seconds=calls / rate,
         held_for=held_for,
     )
 
 
-def told_changes(examined: Examined) -> int:
+def told_changes(examined: Examined) -> Mapping[Tell, int]:
     """Changes of this capture that are told; counted one by one only where counts do not say."""
     counts, audience = examined.comparison.counts, examined.audience
-    tell = audience.tell
-    if Tell.UPDATED in tell and counts.updated and not _every_update_is_told(examined):
-        changes = changes_of(examined)
-        return sum(1 for change in changes if is_told(change, tell, audience.kind))
-    by_kind = {
+    found = {
         Tell.ENTERED: counts.entered,
         Tell.EXITED: counts.exited,
         Tell.UPDATED: counts.updated,
     }
-    return sum(by_kind[kind] for kind in tell)
+    if Tell.UPDATED in audience.tell and counts.updated and not _every_update_is_told(examined):
+        updated = frozenset({Tell.UPDATED})
+        found[Tell.UPDATED] = sum(
+            is_told(change, updated, audience.kind) for change in changes_of(examined)
+        )
+    return {word: found[word] for word in audience.tell}
 
 
 def _every_update_is_told(examined: Examined) -> bool:

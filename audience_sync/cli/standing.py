@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from audience_sync.domain.audience import AudienceKey
+from audience_sync.domain.audience import AudienceKey, Tell
 from audience_sync.domain.quota import Lane, share
 from audience_sync.domain.span import Books, SpanState
 
@@ -217,7 +217,9 @@ class _Places:
         """At the configured rate, were it walked without a break from now on."""
         destination, lane = self.app.destinations[delivery.destination], delivery.lane
         part = share(lane, reserve=destination.reserve, initial_open=lane is Lane.INITIAL)
-        return self.now + timedelta(seconds=delivery.books.remaining / (destination.rate * part))
+        kind = self.app.audiences[delivery.audience].audience.kind
+        calls = delivery.books.remaining * destination.calls_per_change(Tell.ENTERED, kind)
+        return self.now + timedelta(seconds=calls / (destination.rate * part))
 
 
 def _place(

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from audience_sync.destinations.calls import START, identify_call
+from audience_sync.destinations.calls import START, calls_per_change, member_calls
+from audience_sync.domain.audience import Kind, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import DestinationPaused, RetryLater
-from audience_sync.pipeline.ports import Call, SpanContext
+from audience_sync.pipeline.ports import MemberCalls, SpanContext
 
 LOCK_PATIENCE = 5.0
 """Seconds to wait for the other lane's append; one takes milliseconds."""
@@ -32,13 +33,23 @@ class NdjsonDestination:
     fingerprint: str
     rate: float
     reserve: float
+    with_track: bool = False
     concurrency: int = 1
     max_calls: int = 500
     max_bytes: int = 475_000
     deadline: float = 30.0
 
-    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
-        return identify_call(change, context, fingerprint=self.fingerprint, integrations={})
+    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
+        return member_calls(
+            change,
+            context,
+            fingerprint=self.fingerprint,
+            integrations={},
+            with_track=self.with_track,
+        )
+
+    def calls_per_change(self, change: Tell, kind: Kind) -> int:
+        return calls_per_change(change, kind, with_track=self.with_track)
 
     def sender(self) -> NdjsonSender:
         return NdjsonSender(name=self.name, path=self.path)
@@ -65,16 +76,16 @@ class NdjsonSender:
         self._name = name
         self._path = path
 
-    def send(self, calls: Sequence[Call]) -> None:
+    def send(self, members: Sequence[MemberCalls]) -> None:
         """Append all and have them on the disk, or leave the file as it was.
 
         Raises:
             DestinationPaused: the path can never be written.
             RetryLater: it could not be written now (disk full, I/O error, locked).
         """
-        if not calls:
+        if not members:
             return
-        lines = b"".join(call.body + b"\n" for call in calls)
+        lines = b"".join(body + b"\n" for member in members for body in member.bodies)
         with explained(self._name, self._path), opened(self._path) as file:
             self._lock(file)
             self._cut_torn_line(file)

@@ -17,15 +17,16 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from audience_sync.destinations.calls import identify_call
+from audience_sync.destinations.calls import calls_per_change, member_calls
 from audience_sync.destinations.credential import Credential, same
 from audience_sync.destinations.transport import Reply, Transport, basic
+from audience_sync.domain.audience import Kind, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.identify import iso
 from audience_sync.domain.retry import Answer, classify, retry_after
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import BadCalls, CredentialsRefused, DestinationPaused, RetryLater
-from audience_sync.pipeline.ports import Call, SpanContext
+from audience_sync.pipeline.ports import MemberCalls, SpanContext
 
 MAX_CALLS = 2_500
 MAX_BATCH_BYTES = 500_000
@@ -47,7 +48,7 @@ CHECK_KEY = "check `write_key`: Segment shows it under the source's Settings, AP
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class SegmentDestination:
-    """A ``Destination``: one Identify call per change, many in one request.
+    """A ``Destination``: an Identify call per change, and an event beside it, many in a request.
 
     Args:
         endpoint: up to and including ``/v1``.
@@ -67,6 +68,7 @@ class SegmentDestination:
     concurrency: int
     clock: Callable[[], datetime] = field(repr=False)
     integrations: dict[str, Any] = field(default_factory=dict)
+    with_track: bool = False
     max_calls: int = 500
     max_bytes: int = MAX_BYTES
     deadline: float = 30.0
@@ -77,10 +79,17 @@ class SegmentDestination:
     def __post_init__(self) -> None:
         self._credential = Credential(self.write_key, self.reread)
 
-    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
-        return identify_call(
-            change, context, fingerprint=self.fingerprint, integrations=self.integrations
+    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
+        return member_calls(
+            change,
+            context,
+            fingerprint=self.fingerprint,
+            integrations=self.integrations,
+            with_track=self.with_track,
         )
+
+    def calls_per_change(self, change: Tell, kind: Kind) -> int:
+        return calls_per_change(change, kind, with_track=self.with_track)
 
     def sender(self) -> SegmentSender:
         return SegmentSender(
@@ -139,12 +148,13 @@ class SegmentSender:
         self._credential = credential
         self._clock = clock
 
-    def send(self, calls: Sequence[Call]) -> None:
-        if not calls:
+    def send(self, members: Sequence[MemberCalls]) -> None:
+        bodies = [body for member in members for body in member.bodies]
+        if not bodies:
             return
-        batch = self._batch(calls)
-        if len(calls) > MAX_CALLS or len(batch) > MAX_BATCH_BYTES:
-            raise BadCalls(f"{self._name}: {len(calls)} calls, {len(batch):,} bytes in one batch")
+        batch = self._batch(bodies)
+        if len(bodies) > MAX_CALLS or len(batch) > MAX_BATCH_BYTES:
+            raise BadCalls(f"{self._name}: {len(bodies)} calls, {len(batch):,} bytes in one batch")
         key = self._credential.value
         headers = {
             "Authorization": basic(key, ""),
@@ -157,11 +167,10 @@ class SegmentSender:
     def close(self) -> None:
         self._transport.close()
 
-    def _batch(self, calls: Sequence[Call]) -> bytes:
+    def _batch(self, bodies: Sequence[bytes]) -> bytes:
         """``sentAt`` is of this attempt: Segment corrects ``timestamp`` by its distance."""
         sent_at = iso(self._clock()).encode()
-        joined = b",".join(call.body for call in calls)
-        return b'{"batch":[' + joined + b'],"sentAt":"' + sent_at + b'"}'
+        return b'{"batch":[' + b",".join(bodies) + b'],"sentAt":"' + sent_at + b'"}'
 
     def _judge(self, reply: Reply, key: str) -> None:
         """Return when ``reply`` to a request with ``key`` means accepted; raise what else."""

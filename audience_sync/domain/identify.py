@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from audience_sync.domain.audience import VALUE, Kind
+from audience_sync.domain.audience import VALUE, Kind, Row, Value
 from audience_sync.domain.change import Change
 
 COMPUTATION_PREFIX = {Kind.AUDIENCE: "aud_", Kind.COMPUTED_TRAIT: "tra_"}
@@ -34,6 +34,13 @@ class Computation:
             "space_id": "spa_" + _short(self.installation),
         }
 
+    def told(self, change: Change) -> Value:
+        """What the trait is after ``change``: whether the user is a member, or the value, which
+        is null for one who has left (segment-docs, SQL traits)."""
+        if self.kind is Kind.AUDIENCE:
+            return change.after is not None
+        return None if change.after is None else change.after.get(VALUE)
+
 
 def identify(
     change: Change, computation: Computation, *, timestamp: datetime, integrations: dict[str, Any]
@@ -41,31 +48,31 @@ def identify(
     """The body of one call, without ``messageId`` and ``sentAt``.
 
     Carried columns travel as traits where they have a value; one who exits carries the last
-    known ones. The trait key is written last, so that no column can take its place. A computed
-    trait is the column ``value``, and null for one who has left.
+    known ones. The trait key is written last, so that no column can take its place. The column
+    ``value`` of a computed trait travels under the trait key only.
     """
-    row = change.before if change.after is None else change.after
-    columns: dict[str, Any] = dict(row or {})
-    told: Any = change.after is not None
+    columns: dict[str, Any] = dict(last_known(change))
     if computation.kind is Kind.COMPUTED_TRAIT:
-        value = columns.pop(VALUE, None)
-        told = value if told else None
+        columns.pop(VALUE, None)
     traits = {k: v for k, v in columns.items() if v is not None}
-    traits[computation.key] = told
-    body: dict[str, Any] = {
-        "type": "identify",
-        "userId": change.user_id,
-        "traits": traits,
-        "context": {
-            "integrations": {"personas": False},
-            "library": {"name": "audience-sync"},
-            "personas": computation.personas(),
-        },
-        "timestamp": iso(timestamp),
-    }
-    if integrations:
-        body["integrations"] = integrations
-    return body
+    traits[computation.key] = computation.told(change)
+    context = {"personas": computation.personas()}
+    body = {"type": "identify", "userId": change.user_id, "traits": traits}
+    return body | envelope(context, timestamp, integrations)
+
+
+def last_known(change: Change) -> Row:
+    """The carried columns of one who is a member, or was one until now."""
+    return (change.before if change.after is None else change.after) or {}
+
+
+def envelope(
+    context: dict[str, Any], timestamp: datetime, integrations: dict[str, Any]
+) -> dict[str, Any]:
+    """What surrounds the content of every call."""
+    ours = {"integrations": {"personas": False}, "library": {"name": "audience-sync"}}
+    around: dict[str, Any] = {"context": ours | context, "timestamp": iso(timestamp)}
+    return around | ({"integrations": integrations} if integrations else {})
 
 
 def iso(time: datetime) -> str:

@@ -252,11 +252,14 @@ class Spans(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
-    """One member's call, encoded as it goes over the wire."""
+class MemberCalls:
+    """The calls of one member, encoded as they go over the wire, in the order of sending.
+
+    They are accepted or refused together: books, rejections and positions count members.
+    """
 
     user_id: str
-    body: bytes
+    bodies: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,12 +276,12 @@ class SpanContext:
 class Sender(Protocol):
     """One worker's connection. Not shared between threads."""
 
-    def send(self, calls: Sequence[Call]) -> None:
+    def send(self, members: Sequence[MemberCalls]) -> None:
         """Send all in one request (or one append); returning means all were accepted.
 
         Raises:
             BadCalls: the destination refused the request for its content (400, 413): the
-                caller bisects; a single call is a rejection.
+                caller bisects; a single member is a rejection.
             RetryLater: nothing is known of the outcome, or it is known not to have happened.
             DestinationPaused: stop sending to this destination.
         """
@@ -298,11 +301,15 @@ class Destination(Protocol):
     """Requests in flight beyond the committed position, at most."""
     max_calls: int
     max_bytes: int
-    """Limits of one request: calls, and bytes of their bodies together."""
+    """Limits of one request: calls, and bytes of their bodies together. The calls of one member
+    are never split, so a member alone may pass them."""
     deadline: float
     """Seconds that one request may take in all."""
 
-    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
-        """Turn a change into a call, or say why the destination would refuse it."""
+    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
+        """Turn a change into calls, or say why the destination would refuse one of them."""
+
+    def calls_per_change(self, change: Tell, kind: Kind) -> int:
+        """How many calls a change of an audience or computed trait becomes, without making them."""
 
     def sender(self) -> Sender: ...

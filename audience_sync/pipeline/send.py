@@ -18,7 +18,7 @@ from audience_sync.errors import (
     LeaseLost,
     RetryLater,
 )
-from audience_sync.pipeline.ports import Call, Destination, Lease, Sender, SpanContext
+from audience_sync.pipeline.ports import Destination, Lease, MemberCalls, Sender, SpanContext
 
 MAX_ATTEMPTS = 10
 """Tries of one request that nobody answered properly; about two minutes with the back-off."""
@@ -36,35 +36,35 @@ class Stopped(AudienceSyncError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Calls of consecutive members, and those among them that cannot be told."""
+    """Consecutive members with their calls, and those among them that cannot be told."""
 
     last_user_id: str
-    calls: Sequence[Call]
+    members: Sequence[MemberCalls]
     refusals: Sequence[Refusal]
 
 
 def batches(
     changes: Iterable[Change], destination: Destination, context: SpanContext
 ) -> Iterator[Batch]:
-    """Fill requests up to the destination's limits of calls and bytes."""
-    calls: list[Call] = []
+    """Fill requests up to the destination's limits of calls and bytes, never splitting a member."""
+    members: list[MemberCalls] = []
     refusals: list[Refusal] = []
-    last, size = "", 0
+    last, calls, size = "", 0, 0
     for change in changes:
-        made = destination.call(change, context)
-        added = len(made.body) if isinstance(made, Call) else 0
-        full = len(calls) >= destination.max_calls or size + added > destination.max_bytes
-        if (calls and full) or len(refusals) >= destination.max_calls:
-            yield Batch(last_user_id=last, calls=calls, refusals=refusals)
-            calls, refusals, size = [], [], 0
-        if isinstance(made, Call):
-            calls.append(made)
-            size += added
+        made = destination.calls(change, context)
+        bodies = made.bodies if isinstance(made, MemberCalls) else ()
+        added = sum(len(body) for body in bodies)
+        full = calls + len(bodies) > destination.max_calls or size + added > destination.max_bytes
+        if (members and full) or len(refusals) >= destination.max_calls:
+            yield Batch(last_user_id=last, members=members, refusals=refusals)
+            members, refusals, calls, size = [], [], 0, 0
+        if isinstance(made, MemberCalls):
+            members.append(made)
         else:
             refusals.append(made)
-        last = change.user_id
-    if calls or refusals:
-        yield Batch(last_user_id=last, calls=calls, refusals=refusals)
+        last, calls, size = change.user_id, calls + len(bodies), size + added
+    if members or refusals:
+        yield Batch(last_user_id=last, members=members, refusals=refusals)
 
 
 class SharedPace:
@@ -107,30 +107,31 @@ class Sending:
         if len(batch.refusals) > self.max_rejected:
             raise too_many_rejections(self.destination.name, self.max_rejected)
         tally = Tally(last_user_id=batch.last_user_id, rejected=list(batch.refusals))
-        if batch.calls:
-            self._send_or_split(sender, batch.calls, tally)
+        if batch.members:
+            self._send_or_split(sender, batch.members, tally)
         return tally
 
-    def _send_or_split(self, sender: Sender, calls: Sequence[Call], tally: Tally) -> None:
+    def _send_or_split(self, sender: Sender, members: Sequence[MemberCalls], tally: Tally) -> None:
         try:
-            self._send_patiently(sender, calls)
-            tally.accepted += len(calls)
+            self._send_patiently(sender, members)
+            tally.accepted += len(members)
         except BadCalls as refused:
-            if len(calls) > 1:
-                half = len(calls) // 2
-                self._send_or_split(sender, calls[:half], tally)
-                self._send_or_split(sender, calls[half:], tally)
+            if len(members) > 1:
+                half = len(members) // 2
+                self._send_or_split(sender, members[:half], tally)
+                self._send_or_split(sender, members[half:], tally)
                 return
-            tally.rejected.append(Refusal(user_id=calls[0].user_id, reason=str(refused)))
+            tally.rejected.append(_rejection(members[0], refused))
             if len(tally.rejected) > self.max_rejected:
                 raise too_many_rejections(self.destination.name, self.max_rejected) from None
 
-    def _send_patiently(self, sender: Sender, calls: Sequence[Call]) -> None:
+    def _send_patiently(self, sender: Sender, members: Sequence[MemberCalls]) -> None:
+        calls = sum(len(member.bodies) for member in members)
         failures, waited = 0, 0.0
         while True:
-            self._may_send(len(calls))
+            self._may_send(calls)
             try:
-                sender.send(calls)
+                sender.send(members)
             except RetryLater as later:
                 if later.slow_down:
                     self.pace.slow_down()
@@ -164,6 +165,12 @@ class Sending:
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds) if seconds > 0 else self.stop.is_set():
             raise Stopped("stopping")
+
+
+def _rejection(member: MemberCalls, refused: BadCalls) -> Refusal:
+    calls = len(member.bodies)
+    together = f", its {calls} calls in one request" if calls > 1 else ""
+    return Refusal(user_id=member.user_id, reason=f"{refused}{together}")
 
 
 def too_many_rejections(destination: str, limit: int) -> DestinationPaused:

@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fakes.tracking_api import Served, serve
 
 TOP = Path(__file__).parents[2]
@@ -45,6 +47,7 @@ type = "segment"
 write_key = "${{WRITE_KEY}}"
 endpoint = "ENDPOINT"
 rate = "2000/s"
+calls = CALLS
 concurrency = {CONCURRENCY}
 batch = {BATCH}
 deadline = "1s"
@@ -63,6 +66,8 @@ class Shop:
 
     folder: Path
     served: Served
+    each: Collection[str] = ("identify",)
+    """The calls of each change."""
     ends: list[int] = field(default_factory=list)
     """Calls that the server had accepted at the end of each run."""
     killed: list[str] = field(default_factory=list)
@@ -72,6 +77,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         text = CONFIGURATION.replace("ENDPOINT", self.served.endpoint)
+        text = text.replace("CALLS", json.dumps(list(self.each)))
         (self.folder / "config.toml").write_text(text)
 
     def members(self, user_ids: Collection[str]) -> None:
@@ -159,11 +165,14 @@ def churned(draw: random.Random, members: set[str]) -> set[str]:
     return stayed | set(draw.sample(everyone, 1000))
 
 
-def test_killed_anywhere_it_goes_on_to_the_state_of_an_undisturbed_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [["identify"], ["identify", "track"]], ids=" and ".join)
+def test_killed_anywhere_it_goes_on_to_the_state_of_an_undisturbed_run(
+    tmp_path: Path, each: list[str]
+) -> None:
     draw = random.Random(20261007)
     options = {"fail": 0.05, "times": FAULTS, "seed": 7, "hang": 0.3, "latency": LATENCY}
     with serve(log=tmp_path / "calls.log", **options) as served:
-        shop = Shop(folder=tmp_path, served=served)
+        shop = Shop(folder=tmp_path, served=served, each=each)
         members = {f"u{number:05}" for number in range(3000)}
         shop.members(members)
         for number in range(2 * KILLS):
@@ -189,20 +198,26 @@ def check_books(shop: Shop) -> None:
     on_the_wire = {call["messageId"] for call in shop.served.calls()}
     books = shop.rows("SELECT total, accepted, rejected + skipped FROM span")
     assert all(accepted <= total and not refused for total, accepted, refused in books)
-    in_flight = len(on_the_wire) - sum(accepted for _, accepted, _ in books)
+    in_flight = len(on_the_wire) - len(shop.each) * sum(accepted for _, accepted, _ in books)
     assert 0 <= in_flight <= CONCURRENCY * BATCH
 
 
 def check_what_was_told(shop: Shop, members: set[str]) -> None:
     calls = shop.served.calls()
     assert not shop.served.refused()
-    last = {call["userId"]: call["body"]["traits"]["vip"] for call in calls}
+    identified = [call for call in calls if call["body"]["type"] == "identify"]
+    last = {call["userId"]: call["body"]["traits"]["vip"] for call in identified}
     assert last == {user_id: user_id in members for user_id in last}
     assert members <= last.keys(), "somebody was never told"
     bodies = {(call["messageId"], call["hash"]) for call in calls}
     ids = {message_id for message_id, _ in bodies}
     assert len(bodies) == len(ids), "one id for two bodies"
-    assert len(ids) == sum(n for (n,) in shop.rows("SELECT accepted FROM span")), "books and wire"
+    told = sum(accepted for (accepted,) in shop.rows("SELECT accepted FROM span"))
+    assert len(ids) == len(shop.each) * told, "books and wire"
+    tracked = [call for call in calls if call["body"]["type"] == "track"]
+    assert [call["userId"] for call in tracked] == [
+        call["userId"] for call in identified if "track" in shop.each
+    ], "one member's calls were parted"
     check_repeats(shop, [call["messageId"] for call in calls])
 
 

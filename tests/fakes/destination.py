@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from audience_sync.destinations.segment import identify_call
+from audience_sync.destinations.calls import calls_per_change, member_calls
+from audience_sync.domain.audience import Kind, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
-from audience_sync.pipeline.ports import Call, SpanContext
+from audience_sync.pipeline.ports import MemberCalls, SpanContext
 
 Answer = Callable[[Sequence[str]], None]
 """Asked with the user ids of each request; what it raises is the destination's answer."""
@@ -33,22 +34,32 @@ class FakeDestination:
     max_calls: int = 10
     max_bytes: int = 1_000_000
     deadline: float = 1.0
+    with_track: bool = False
     answer: Answer = accept
     refused: Collection[str] = ()
     """User ids that are refused before anything is sent."""
     requests: list[list[str]] = field(default_factory=list)
     """User ids of every request, in the order in which they started."""
-    accepted: list[Call] = field(default_factory=list)
+    accepted: list[MemberCalls] = field(default_factory=list)
     """In the order of acceptance, repeats included."""
     in_flight: int = 0
     most_in_flight: int = 0
     open_senders: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def call(self, change: Change, context: SpanContext) -> Call | Refusal:
+    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
         if change.user_id in self.refused:
             return Refusal(user_id=change.user_id, reason="no usable address")
-        return identify_call(change, context, fingerprint=self.fingerprint, integrations={})
+        return member_calls(
+            change,
+            context,
+            fingerprint=self.fingerprint,
+            integrations={},
+            with_track=self.with_track,
+        )
+
+    def calls_per_change(self, change: Tell, kind: Kind) -> int:
+        return calls_per_change(change, kind, with_track=self.with_track)
 
     def sender(self) -> FakeSender:
         with self.lock:
@@ -58,7 +69,7 @@ class FakeDestination:
     @property
     def told(self) -> list[str]:
         """User ids accepted, repeats included."""
-        return [call.user_id for call in self.accepted]
+        return [member.user_id for member in self.accepted]
 
     @property
     def sent(self) -> list[str]:
@@ -68,13 +79,14 @@ class FakeDestination:
     def bodies(self) -> dict[str, set[bytes]]:
         """By messageId: a correct sender has one body for each."""
         found: dict[str, set[bytes]] = {}
-        for call in self.accepted:
-            found.setdefault(orjson.loads(call.body)["messageId"], set()).add(call.body)
+        for member in self.accepted:
+            for body in member.bodies:
+                found.setdefault(orjson.loads(body)["messageId"], set()).add(body)
         return found
 
     def state(self) -> dict[str, object]:
         """What each user was told last, by the order of acceptance."""
-        last = {call.user_id: orjson.loads(call.body) for call in self.accepted}
+        last = {member.user_id: orjson.loads(member.bodies[0]) for member in self.accepted}
         return {
             user_id: body["traits"][body["context"]["personas"]["computation_key"]]
             for user_id, body in last.items()
@@ -87,9 +99,9 @@ class FakeSender:
     def __init__(self, destination: FakeDestination) -> None:
         self._to = destination
 
-    def send(self, calls: Sequence[Call]) -> None:
+    def send(self, members: Sequence[MemberCalls]) -> None:
         to = self._to
-        user_ids = [call.user_id for call in calls]
+        user_ids = [member.user_id for member in members]
         with to.lock:
             to.requests.append(user_ids)
             to.in_flight += 1
@@ -97,7 +109,7 @@ class FakeSender:
         try:
             to.answer(user_ids)
             with to.lock:
-                to.accepted += calls
+                to.accepted += members
         finally:
             with to.lock:
                 to.in_flight -= 1

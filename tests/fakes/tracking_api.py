@@ -40,6 +40,7 @@ MAX_CALLS = 2_500
 MAX_TRAITS = 299
 MAX_MESSAGE_ID = 100
 
+CONTENT = {"identify": "traits", "track": "properties"}
 JSON = "application/json"
 SUCCESS = b'{"success":true}'
 PORTAL = b"<!doctype html><title>Welcome to our Wi-Fi</title><p>Please accept the terms."
@@ -351,14 +352,16 @@ def entry(call: dict[str, Any]) -> dict[str, Any]:
 
 def check(call: dict[str, Any]) -> None:
     size = len(json.dumps(call, separators=(",", ":"), ensure_ascii=False).encode())
-    traits = call.get("traits")
     message_id = call.get("messageId")
     if size > MAX_CALL_BYTES:
         raise Refused(f"a call of {size} bytes")
-    if call.get("type") != "identify" or not call.get("userId") or "sentAt" in call:
-        raise Refused("not an Identify call")
-    if not isinstance(traits, dict) or len(traits) > MAX_TRAITS:
-        raise Refused("traits missing or too many")
+    if call.get("type") not in CONTENT or not call.get("userId") or "sentAt" in call:
+        raise Refused("not an Identify or Track call")
+    content = call.get(CONTENT[call["type"]])
+    if not isinstance(content, dict) or len(content) > MAX_TRAITS:
+        raise Refused("traits or properties missing, or too many")
+    if call["type"] == "track" and not (isinstance(call.get("event"), str) and call["event"]):
+        raise Refused("an event without a name")
     if not isinstance(message_id, str) or not 0 < len(message_id) <= MAX_MESSAGE_ID:
         raise Refused("messageId missing or too long")
 

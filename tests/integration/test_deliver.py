@@ -197,10 +197,42 @@ def test_requests_keep_to_the_limits_of_calls_and_bytes() -> None:
     delivery = Delivery(40, max_calls=7)
     delivery.walk()
     assert [len(request) for request in sorted(delivery.to.requests)] == [7] * 5 + [5]
-    (size,) = {len(call.body) for call in delivery.to.accepted}
+    (size,) = {len(body) for member in delivery.to.accepted for body in member.bodies}
     delivery = Delivery(40, max_calls=7, max_bytes=4 * size - 1)
     delivery.walk()
     assert [len(request) for request in sorted(delivery.to.requests)] == [3] * 13 + [1]
+
+
+@pytest.mark.parametrize(("max_calls", "members"), [(7, 3), (6, 3), (2, 1), (1, 1)])
+def test_a_request_never_splits_the_calls_of_a_member(max_calls: int, members: int) -> None:
+    delivery = Delivery(40, max_calls=max_calls, with_track=True)
+    delivery.walk()
+    whole, rest = divmod(40, members)
+    assert [len(request) for request in sorted(delivery.to.requests)] == [
+        *[members] * whole,
+        *([rest] if rest else []),
+    ]
+    assert all(len(member.bodies) == 2 for member in delivery.to.accepted)
+    assert len(delivery.to.bodies()) == 80
+
+
+def test_bytes_of_all_calls_of_a_member_count() -> None:
+    delivery = Delivery(40, with_track=True)
+    delivery.walk()
+    (size,) = {sum(len(body) for body in member.bodies) for member in delivery.to.accepted}
+    delivery = Delivery(40, with_track=True, max_calls=100, max_bytes=4 * size - 1)
+    delivery.walk()
+    assert [len(request) for request in sorted(delivery.to.requests)] == [3] * 13 + [1]
+
+
+@pytest.mark.parametrize(("with_track", "calls"), [(False, 200), (True, 400)])
+def test_the_rate_counts_calls_and_the_books_count_members(
+    waits: list[float], with_track: bool, calls: int
+) -> None:
+    delivery = Delivery(200, with_track=with_track, rate=10.0, concurrency=1)
+    span = delivery.walk(elapsed=lambda: sum(waits))
+    assert span.books.accepted == 200
+    assert sum(waits) == pytest.approx((calls - 10 - 10) / 10, abs=1.1)
 
 
 def test_nothing_to_tell_completes_the_span() -> None:
@@ -227,6 +259,52 @@ def test_bisecting_finds_exactly_the_poison_members() -> None:
     assert sorted(delivery.to.told) == [user for user in users(100) if user not in poison]
     assert (span.books.accepted, span.books.rejected) == (96, 4)
     assert delivery.spans.completed
+
+
+@pytest.mark.parametrize("with_track", [False, True], ids=["identify", "and track"])
+@pytest.mark.parametrize("poison", [[0], [10], [19], [0, 10, 19], [9, 10]], ids=str)
+def test_wherever_the_poison_is_in_a_batch_the_others_are_told(
+    poison: list[int], with_track: bool
+) -> None:
+    bad = {users(20)[number] for number in poison}
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if bad.intersection(user_ids):
+            raise BadCalls("request refused (413)")
+
+    delivery = Delivery(20, answer, max_calls=40, with_track=with_track)
+    span = delivery.walk()
+    assert delivery.spans.completed
+    assert sorted(delivery.to.told) == sorted(set(users(20)) - bad), "each of them once"
+    assert (span.books.accepted, span.books.rejected) == (20 - len(bad), len(bad))
+    together = ", its 2 calls in one request" if with_track else ""
+    assert {(r.user_id, r.reason) for r in delivery.spans.refusals} == {
+        (user_id, f"request refused (413){together}") for user_id in bad
+    }
+
+
+def test_a_batch_that_is_too_large_though_each_member_is_fine_is_halved() -> None:
+    """A proxy in between may have a smaller limit than Segment."""
+
+    def answer(user_ids: Sequence[str]) -> None:
+        if len(user_ids) > 3:
+            raise BadCalls("request refused (413)")
+
+    delivery = Delivery(100, answer, max_calls=100, with_track=True)
+    span = delivery.walk()
+    assert delivery.spans.completed
+    assert sorted(delivery.to.told) == users(100)
+    assert (span.books.accepted, span.books.rejected) == (100, 0)
+
+
+@pytest.mark.parametrize("count", [101, 5_000])
+def test_when_all_are_poison_the_destination_pauses_and_nothing_counts(count: int) -> None:
+    delivery = Delivery(count, refuse_all, max_calls=2_500, concurrency=1, with_track=True)
+    error = delivery.fails(DestinationPaused)
+    assert error.exit_code == 69
+    assert not delivery.spans.commits
+    assert len(delivery.to.requests) < 250, "it is found out with few requests"
+    delivery.finish()
 
 
 @settings(max_examples=20)

@@ -27,7 +27,7 @@ from audience_sync.errors import (
     DestinationPaused,
     RetryLater,
 )
-from audience_sync.pipeline.ports import Call
+from audience_sync.pipeline.ports import MemberCalls
 from tests.fakes.tracking_api import FAULTS, Served, serve
 
 DEADLINE = 0.5
@@ -73,12 +73,14 @@ def destination(endpoint: str, **other: Any) -> SegmentDestination:
     return SegmentDestination(**{**values, **other})
 
 
-def calls(*user_ids: str) -> list[Call]:
+def calls(*user_ids: str) -> list[MemberCalls]:
     return [
-        Call(
+        MemberCalls(
             user_id=user_id,
-            body=f'{{"messageId":"m-{user_id}","type":"identify","userId":"{user_id}",'
-            '"traits":{"vip":true}}'.encode(),
+            bodies=(
+                f'{{"messageId":"m-{user_id}","type":"identify","userId":"{user_id}",'
+                '"traits":{"vip":true}}'.encode(),
+            ),
         )
         for user_id in user_ids
     ]
@@ -313,7 +315,7 @@ def test_what_goes_over_the_wire() -> None:
     assert "content-encoding: gzip" in lines
     assert "accept-encoding: identity" in lines
     assert gzip.decompress(body) == (
-        b'{"batch":[' + calls("u1")[0].body + b'],"sentAt":"2026-10-07T06:05:00.000Z"}'
+        b'{"batch":[' + calls("u1")[0].bodies[0] + b'],"sentAt":"2026-10-07T06:05:00.000Z"}'
     )
 
 
@@ -549,7 +551,7 @@ def api_transport(**other: Any) -> Transport:
 def post(transport: Transport, endpoint: str) -> None:
     from audience_sync.destinations.transport import basic
 
-    body = b'{"batch":[' + calls("posted")[0].body + b"]}"
+    body = b'{"batch":[' + calls("posted")[0].bodies[0] + b"]}"
     transport.post(endpoint + "/batch", body, {"Authorization": basic(KEY, "")})
 
 
