@@ -21,6 +21,7 @@ from audience_sync.cli.check import check
 from audience_sync.cli.config_schema import config
 from audience_sync.cli.db import db
 from audience_sync.cli.diff import diff
+from audience_sync.cli.forget import forget
 from audience_sync.cli.init import init
 from audience_sync.cli.output import complain, finish, mute, prepare, warn
 from audience_sync.cli.status import status
@@ -62,7 +63,7 @@ def cli(context: click.Context, files: tuple[Path, ...]) -> None:
     context.obj = files or (Path(named or "config.toml"),)
 
 
-for command in (init, check, diff, sync, status, approve, config, db):
+for command in (init, check, diff, sync, status, approve, forget, config, db):
     cli.add_command(command)
 
 

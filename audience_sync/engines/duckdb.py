@@ -16,22 +16,22 @@ import duckdb
 import pyarrow as pa
 
 from audience_sync.domain.audience import VALUE, Columns, ColumnType, Kind
+from audience_sync.domain.forgotten import Forgotten
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.columns import (
     SQL_TYPE,
     Carried,
-    carried_columns,
     changes_schema,
     fits,
     keeps_type,
     members_schema,
     numbered,
-    quoted,
     renamed,
 )
 from audience_sync.engines.duplicates import check_one_value_each, keep_one_each
+from audience_sync.engines.incoming import load
 from audience_sync.engines.previous import previous_view
-from audience_sync.engines.refusals import USABLE, reason, refusal
+from audience_sync.engines.refusals import USABLE
 from audience_sync.engines.session import Session, own_errors
 from audience_sync.errors import SourceFailed
 from audience_sync.pipeline.ports import Batches, Membership, Refused
@@ -56,11 +56,12 @@ class DuckDBEngine:
         *,
         reserved: str,
         kind: Kind = Kind.AUDIENCE,
+        forgotten: Forgotten | None = None,
     ) -> Iterator[DuckDBComparison]:
         con = self._connect()
         try:
             with own_errors(duckdb.Error):
-                comparison = _compare(Session(con), previous, rows, reserved, kind)
+                comparison = _compare(Session(con), previous, rows, reserved, kind, forgotten)
             yield comparison
         finally:
             con.close()
@@ -101,8 +102,9 @@ def _compare(
     rows: pa.RecordBatchReader,
     reserved: str,
     kind: Kind,
+    forgotten: Forgotten | None,
 ) -> DuckDBComparison:
-    refused, carried = _load(session, rows, reserved, kind)
+    refused, carried = load(session, rows, reserved, kind, forgotten)
     before = previous.columns if previous else {}
     # A membership of nobody says nothing of types: nulls were all there was to see.
     columns = _agree(session, before if previous and previous.members else {}, carried)
@@ -124,28 +126,6 @@ def _compare(
         refused=refused,
         digest=_digest(session, before, columns),
     )
-
-
-def _load(
-    session: Session, rows: pa.RecordBatchReader, reserved: str, kind: Kind
-) -> tuple[Refused, list[Carried]]:
-    """Read everything into ``incoming``; a reader that fails leaves nothing to compare."""
-    id_column, carried = carried_columns(rows.schema, reserved=reserved, kind=kind)
-    values = "".join(
-        f", {column.value} AS c{i}, {column.unusable or 'false'} AS u{i}"
-        for i, column in enumerate(carried)
-    )
-    with session.registered("source_rows", rows, rows.schema):
-        session.run(
-            f"CREATE TEMP TABLE incoming AS SELECT user_id{numbered('c', len(carried))}, "
-            f"{refusal(carried)} AS refusal FROM "
-            f"(SELECT CAST({quoted(id_column)} AS VARCHAR) AS user_id{values} FROM source_rows)"
-        )
-    found = session.rows(
-        "SELECT refusal, count(*) FROM incoming GROUP BY refusal ORDER BY count(*) DESC, refusal"
-    )
-    by_reason = {reason(code, carried): count for code, count in found if code}
-    return Refused(rows=sum(count for _, count in found), by_reason=by_reason), carried
 
 
 def _agree(session: Session, before: Columns, carried: Sequence[Carried]) -> Columns:

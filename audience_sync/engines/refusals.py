@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audience_sync.domain import forgotten
 from audience_sync.engines.columns import Carried
 
 MAX_ID_LENGTH = 255
@@ -35,6 +36,8 @@ OF_OTHER_IDS = (
     ("user_id starts or ends with white space", r"regexp_matches(user_id, '^\pZ|\pZ$')"),
 )
 UNUSABLE_IDS = tuple(dict(OF_PLAIN_IDS + OF_OTHER_IDS))
+FORGOTTEN = 99
+"""Code of the rows of people who asked to be forgotten: no id to keep a member by."""
 USABLE_FROM = 100
 """Codes from here on: the id is usable, so the member stays as it was."""
 USABLE = f"(refusal = 0 OR refusal >= {USABLE_FROM})"
@@ -51,7 +54,19 @@ def refusal(carried: Sequence[Carried]) -> str:
     return f"CAST(coalesce({found}, 0) AS USMALLINT)"
 
 
+def but_forgotten(refusal: str, salt: str) -> str:
+    """``refusal``, and ``FORGOTTEN`` for users in the table ``forgotten (reference)``."""
+    literal = salt.replace("'", "''")
+    reference = f"sha256('{literal}' || chr(0) || user_id)"
+    return (
+        f"CASE WHEN {reference} IN (SELECT reference FROM forgotten) "
+        f"THEN {FORGOTTEN} ELSE {refusal} END"
+    )
+
+
 def reason(code: int, carried: Sequence[Carried]) -> str:
+    if code == FORGOTTEN:
+        return forgotten.REASON
     if code < USABLE_FROM:
         return UNUSABLE_IDS[code - 1]
     return (

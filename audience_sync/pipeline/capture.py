@@ -86,7 +86,13 @@ def examine(
     previous = snapshots.membership(audience.key, current.seq) if current else None
     with (
         source.read(audience.query, cycle_time) as rows,
-        engine.compare(previous, rows, reserved=audience.key, kind=audience.kind) as comparison,
+        engine.compare(
+            previous,
+            rows,
+            reserved=audience.key,
+            kind=audience.kind,
+            forgotten=snapshots.forgotten(),
+        ) as comparison,
     ):
         check_refused(comparison.refused, limits)
         window = snapshots.window(audience.key, cycle_time)
@@ -140,7 +146,7 @@ def check_refused(refused: Refused, limits: Limits) -> None:
     """Raises SourceRefused when too large a share of rows cannot be used."""
     if not refused.rows or refused.total <= limits.max_refused_rows * refused.rows:
         return
-    found = ", ".join(f"{reason} ({count:,})" for reason, count in refused.by_reason.items())
+    found = ", ".join(f"{reason} ({count:,})" for reason, count in refused.faults.items())
     raise SourceRefused(
         f"{percent(refused.total / refused.rows)} of {refused.rows:,} rows cannot be used "
         f"(limit {percent(limits.max_refused_rows)}): {found}",

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from audience_sync.domain.audience import AudienceKey, Columns, Kind, Seq, Tell
 from audience_sync.domain.change import Change
+from audience_sync.domain.forgotten import REASON, Forgotten
 from audience_sync.domain.guard import Counts, Limits, Window
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, Tally
@@ -56,15 +57,23 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """Rows of a read that were not used, by reason; ``duplicates`` were used once."""
+    """Rows of a read that were not used, by reason; ``duplicates`` were used once.
+
+    ``total`` is of the rows that could not be used.
+    """
 
     rows: int
     by_reason: Mapping[str, int] = field(default_factory=dict)
     duplicates: int = 0
 
     @property
+    def faults(self) -> Mapping[str, int]:
+        """Without those of people who asked to be forgotten."""
+        return {reason: count for reason, count in self.by_reason.items() if reason != REASON}
+
+    @property
     def total(self) -> int:
-        return sum(self.by_reason.values())
+        return sum(self.faults.values())
 
 
 class Comparison(Protocol):
@@ -95,12 +104,15 @@ class Engine(Protocol):
         *,
         reserved: str,
         kind: Kind = Kind.AUDIENCE,
+        forgotten: Forgotten | None = None,
     ) -> AbstractContextManager[Comparison]:
         """Compare ``rows`` with ``previous`` (``None``: there was no snapshot).
 
         Args:
             reserved: the trait key, which no carried column may have as its name.
             kind: a computed trait needs a column ``value``, with one value for each user.
+            forgotten: whose rows are left out, as if the source did not have them. They are not
+                in ``previous``.
 
         Raises:
             SourceRefused: no ``user_id``, no ``value``, duplicate or unusable columns, or
@@ -163,6 +175,9 @@ class Snapshots(Protocol):
     def current(self, audience: AudienceKey) -> Snapshot | None: ...
 
     def membership(self, audience: AudienceKey, seq: Seq) -> Membership: ...
+
+    def forgotten(self) -> Forgotten | None:
+        """Who asked to be forgotten by now; ``None``: nobody did."""
 
     def changed_since_base(self, audience: AudienceKey) -> tuple[int, int]:
         """Rows of changes since the newest base, and members of that base."""

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, create_engine, event, make_url
+from sqlalchemy import Connection, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from audience_sync.errors import LeaseLost, StoreFailed
+from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store import schema
 
@@ -54,12 +54,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, lease: Lease | None = None) -> Iterator[Connection]:
+    def write(self, lease: Lease | None = None, *others: Lease) -> Iterator[Connection]:
         """A write transaction, all or nothing.
 
         Args:
             lease: checked, and locked against takeover, before anything is written. ``None``
                 only for what no lease protects: leases themselves, and an operator's orders.
+            others: the same for an order that must not meet anybody at work.
 
         Raises:
             LeaseLost: another holder took over; nothing was written.
@@ -68,9 +69,43 @@ class Database:
         with self._translated(), self._engine.connect() as plain:
             connection = plain.execution_options(writes=True)
             with connection.begin():
-                if lease is not None:
-                    _check(connection, lease)
+                for held in (lease, *others):
+                    if held is not None:
+                        _check(connection, held)
                 yield connection
+
+    def wipe(self) -> None:
+        """Let nothing be left in the database's files of what was deleted before.
+
+        A PostgreSQL server keeps its own files: what it may remove is marked as such for it.
+
+        Raises:
+            LeaseTaken: another process reads an older state for too long.
+        """
+        with self._translated():
+            if self.is_sqlite:
+                self._rewrite_file()
+            else:
+                with self._engine.connect() as plain:
+                    connection = plain.execution_options(isolation_level="AUTOCOMMIT")
+                    for table in schema.metadata.sorted_tables:
+                        connection.execute(text(f'VACUUM "{table.name}"'))
+
+    def _rewrite_file(self) -> None:
+        """The file is written anew, and the log beside it, which has the former pages, is cut."""
+        # Not through SQLAlchemy, which would begin a transaction.
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.close()
+        if busy:
+            raise LeaseTaken(
+                "another process is reading the store: its files still hold what was removed",
+                hint="run it again when that process has ended",
+            )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

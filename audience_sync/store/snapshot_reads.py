@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from audience_sync.domain.audience import AudienceKey, Seq
+from audience_sync.domain.forgotten import Forgotten
 from audience_sync.domain.guard import Window
 from audience_sync.pipeline.ports import Membership, Snapshot
 from audience_sync.store.engine import Database
+from audience_sync.store.forgotten import forgotten
 from audience_sync.store.memberships import membership_at
 from audience_sync.store.schema import audience, snapshot
 from audience_sync.store.snapshot_rows import snapshot_of, snapshots_in
@@ -48,6 +50,9 @@ class SnapshotReads:
     def membership(self, key: AudienceKey, seq: Seq) -> Membership:
         """See ``memberships.membership_at``."""
         return membership_at(self._database, key, seq)
+
+    def forgotten(self) -> Forgotten | None:
+        return forgotten(self._database)
 
     def changed_since_base(self, key: AudienceKey) -> tuple[int, int]:
         """Rows of changes since the newest base, and members of that base."""

@@ -19,6 +19,7 @@ from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState,
 from audience_sync.errors import LeaseLost, UsageError
 from audience_sync.pipeline.ports import Lease, Waiting
 from audience_sync.store.engine import Database
+from audience_sync.store.forgotten import count
 from audience_sync.store.ids import destination_id, known_audience_id
 from audience_sync.store.schema import destination, rejection, run, snapshot, span, told
 from audience_sync.store.span_reads import SpanReads, span_of, spans_with_names
@@ -50,8 +51,8 @@ class Spans(SpanReads):
         """Open a span pinned to the newest snapshot; one to a large audience that was empty to
         the destination so far is held.
 
-        ``None``: a capture came between, and what was counted may be pruned by now. Prune locks
-        the audience's row too. The next run opens it.
+        ``None``: a capture came between, and what was counted may be pruned by now, or somebody
+        was forgotten. Both lock the audience's row too. The next run opens it.
 
         Raises:
             LeaseLost: the destination was moved by a newer configuration.
@@ -59,11 +60,13 @@ class Spans(SpanReads):
         first = waiting.told_seq is None
         from_seq = Seq(0) if waiting.told_seq is None else waiting.told_seq
         lane = Lane.INITIAL if first else Lane.INCREMENTAL
+        forgotten = self._forgotten()
         total = self._total(waiting, tell)
         with self._database.write(lease) as connection:
             owner = known_audience_id(connection, waiting.audience, lock=True)
             receiver = self._here(connection, destination_name)
-            if _newest_seq(connection, owner) != waiting.to_seq:
+            newest = _newest(connection, owner)
+            if newest != (waiting.to_seq, waiting.members) or count(connection) != forgotten:
                 return None
             nobody_yet = first or _nobody_at(connection, owner, from_seq)
             held_for = holds_initial(total, limits) if nobody_yet else None
@@ -100,6 +103,10 @@ class Spans(SpanReads):
         if place is not None and found != place:
             raise LeaseLost(f"{name} is at another place now: the configuration was edited")
         return destination_id(connection, name)
+
+    def _forgotten(self) -> int:
+        with self._database.read() as connection:
+            return count(connection)
 
     def _total(self, waiting: Waiting, tell: Collection[Tell]) -> int:
         if waiting.told_seq is None:
@@ -169,12 +176,12 @@ class Spans(SpanReads):
             )
 
 
-def _newest_seq(connection: Connection, owner: int) -> int | None:
-    newest = select(func.max(snapshot.c.seq)).where(
-        snapshot.c.audience_id == owner, snapshot.c.state == "current"
-    )
-    found: int | None = connection.scalar(newest)
-    return found
+def _newest(connection: Connection, owner: int) -> tuple[int, int] | None:
+    """``seq`` and members of the newest snapshot."""
+    current = snapshot.c.audience_id == owner, snapshot.c.state == "current"
+    query = select(snapshot.c.seq, snapshot.c.members).where(*current)
+    found = connection.execute(query.order_by(snapshot.c.seq.desc()).limit(1)).one_or_none()
+    return None if found is None else (found.seq, found.members)
 
 
 def _nobody_at(connection: Connection, owner: int, seq: Seq) -> bool:

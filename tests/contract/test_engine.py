@@ -19,6 +19,7 @@ import pytest
 
 from audience_sync.domain import change as domain
 from audience_sync.domain.audience import Columns, ColumnType, Kind, Tell
+from audience_sync.domain.forgotten import REASON, Forgotten, reference
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
@@ -1096,3 +1097,63 @@ def test_what_does_not_fit_in_memory_is_spilled(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+class TestForgotten:
+    """People who asked to be forgotten are left out, as if the source did not have them."""
+
+    SALT = "it's salt"
+
+    def compared(
+        self, engine: Engine, rows: Rows, previous: Membership | None, *user_ids: str
+    ) -> Found:
+        references = [reference(self.SALT, user_id) for user_id in user_ids]
+        forgotten = Forgotten(salt=self.SALT, references=references)
+        with engine.compare(previous, reader(rows), reserved=KEY, forgotten=forgotten) as found:
+            return Found(
+                counts=found.counts,
+                refused=found.refused,
+                columns=found.columns,
+                digest=found.digest,
+                changes=found_changes(found),
+                members=found_members(found),
+            )
+
+    def test_they_do_not_enter(self, engine: Engine) -> None:
+        ids = ["a", "é𝔸 x", "c", "nan", "a" * 256, None]
+        rows = {"user_id": pa.array(ids), "email": pa.array(["1", "2", "3", "4", "5", "6"])}
+        found = self.compared(engine, rows, None, "é𝔸 x", "a", "nobody")
+        assert list(found.members) == ["c"]
+        assert found.refused.by_reason[REASON] == 2
+        assert found.refused.rows == 6
+        assert found.refused.total == 3
+
+    def test_the_plan_is_that_of_a_source_without_them(self, engine: Engine) -> None:
+        was = members(a="1", b="2")
+        now = members(a="x", c="3", d="4")
+        without = {user_id: now[user_id] for user_id in ("a", "c")}
+        found = self.compared(engine, rows_of(now), stored([was], EMAIL), "d")
+        expected = compare(engine, rows_of(without), stored([was], EMAIL))
+        assert replace(found, refused=expected.refused) == expected
+        assert "d" not in found.members
+
+    def test_they_are_not_kept_as_they_were_either(self, engine: Engine) -> None:
+        """Who is in the log by mistake leaves it: a refused row would keep a member."""
+        was = {"a": {"n": 1}, "b": {"n": 1}}
+        rows = {"user_id": ["a", "b"], "n": pa.array([1.0, float("nan")])}
+        found = self.compared(engine, rows, stored([was], {"n": INT64}), "b")
+        assert list(found.members) == ["a"]
+        assert found.counts.exited == 1
+
+    def test_their_duplicates_are_none(self, engine: Engine) -> None:
+        rows = {"user_id": ["a", "b", "b", "a"], "email": ["1", "2", "3", "1"]}
+        found = self.compared(engine, rows, None, "b")
+        assert (found.refused.duplicates, found.refused.by_reason) == (1, {REASON: 2})
+        assert list(found.members) == ["a"]
+
+    def test_their_values_decide_no_type(self, engine: Engine) -> None:
+        was = {"a": {"n": 1}}
+        rows = {"user_id": ["a", "b"], "n": pa.array(["1", "many"])}
+        found = self.compared(engine, rows, stored([was], {"n": INT64}), "b")
+        assert found.columns == {"n": INT64}
+        assert found.changes == []

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from sqlalchemy import Connection, inspect
 
 from audience_sync.errors import AudienceSyncError, LeaseTaken, StoreFailed
+from audience_sync.store import forget as forgetting
 from audience_sync.store import migrate
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases
-from tests.fakes.snapshot_log import Log, people
+from tests.fakes.snapshot_log import START, Log, people
 
 
 def say(what: object) -> None:
@@ -179,6 +180,20 @@ def _then_die(run: Callable[[Connection], None]) -> Callable[[Connection], None]
     return work
 
 
+def forget(url: str, user_id: str, step: str) -> None:
+    """Forget one user, and be killed at ``step``: before the function of that name, or before the
+    commit."""
+    database = Database(url)
+    if step == "wipe":
+        database.wipe = die  # type: ignore[method-assign]
+    elif step == "commit":
+        forgetting.insert = _then_die(forgetting.insert)  # type: ignore[assignment]
+    else:
+        setattr(forgetting, step, lambda *_: die())
+    order = forgetting.Order(user_ids=[user_id], actor="ann@ops")
+    forgetting.Forgetting(database, Leases(database), lambda: START).forget(order)
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -200,6 +215,7 @@ ORDERS: dict[str, Callable[..., None]] = {
     "stage-without-room": stage_without_room,
     "write-as-nobody": write_as_nobody,
     "killed-migrations": killed_migrations,
+    "forget": forget,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""``audience-sync forget``: a person's right to be erased, as far as this store goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from audience_sync.cli.actor import actor
+from audience_sync.cli.opened import confirm, opened
+from audience_sync.cli.output import say
+from audience_sync.cli.render import plural
+from audience_sync.errors import UsageError
+
+if TYPE_CHECKING:
+    from audience_sync.bootstrap import App
+    from audience_sync.store.traces import Traces
+
+
+@click.command()
+@click.argument("users", nargs=-1, required=True, metavar="USER...")
+@click.option("--reason", help="Kept in the history; must not name the user.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def forget(context: click.Context, users: tuple[str, ...], reason: str | None, yes: bool) -> int:
+    """Remove users from the store, and never capture or tell them again.
+
+    USER is a user_id. Whoever is not found is remembered all the same.
+    """
+    from audience_sync.bootstrap import now
+    from audience_sync.store.forget import Forgetting, Order, check_reason
+
+    user_ids = _checked(users)
+    order = Order(user_ids=user_ids, actor=actor(), reason=reason)
+    check_reason(order)
+    with opened(context, writes=True) as app:
+        forgetting = Forgetting(app.database, app.leases, now)
+        for line in _found(forgetting.find(user_ids), user_ids):
+            say(line)
+        confirm(f"Forget {plural(len(user_ids), 'user')} for good?", yes=yes)
+        forgetting.forget(order, app.audiences.keys())
+        say("forgotten: nothing in the store names them, no capture brings them back")
+        for line in _elsewhere(app):
+            say(line)
+    return 0
+
+
+def _checked(users: Sequence[str]) -> list[str]:
+    if not all(user.strip() for user in users):
+        raise UsageError("a USER is empty", hint="audience-sync forget USER…")
+    if not all(user.isprintable() for user in users):
+        raise UsageError("a USER holds characters that no user_id can have")
+    return list(dict.fromkeys(users))
+
+
+def _found(traces: Traces, user_ids: Sequence[str]) -> Iterator[str]:
+    for user_id in user_ids:
+        audiences = traces.audiences_of(user_id)
+        if audiences:
+            yield f"{user_id}  in the log of {', '.join(audiences)}"
+        else:
+            yield f"{user_id}  not in the log; remembered all the same"
+    if traces.rejections:
+        yield f"  {plural(traces.rejections, 'rejection')} of them"
+
+
+def _elsewhere(app: App) -> Iterator[str]:
+    """What is not ours to remove."""
+    from audience_sync.store.overview import destinations
+
+    if told := sorted(destinations(app.database)):
+        yield f"  what {', '.join(told)} was told stays there: delete the person there too"
+    yield "  the source keeps its rows of them: those are left out from now on"
+    yield "  backups of the store keep them: forget them again after restoring one"
