@@ -28,7 +28,11 @@ from audience_sync.engines.columns import (
     numbered,
     renamed,
 )
-from audience_sync.engines.duplicates import check_one_value_each, keep_one_each
+from audience_sync.engines.duplicates import (
+    check_one_value_each,
+    have_values_and_none,
+    keep_one_each,
+)
 from audience_sync.engines.incoming import load
 from audience_sync.engines.previous import previous_view
 from audience_sync.engines.refusals import USABLE
@@ -109,11 +113,12 @@ def _compare(
     # A membership of nobody says nothing of types: nulls were all there was to see.
     columns = _agree(session, before if previous and previous.members else {}, carried)
     values = _values(carried, columns)
-    _accepted(session, values)
+    value = values[VALUE] if kind is Kind.COMPUTED_TRAIT else None
+    _accepted(session, values, value)
     counts = _count(session, previous, columns)
+    if value and (counts is None or have_values_and_none(session, value)):
+        check_one_value_each(session, value)
     if counts is None:
-        if kind is Kind.COMPUTED_TRAIT:
-            check_one_value_each(session, list(columns).index(VALUE))
         refused = replace(refused, duplicates=keep_one_each(session, values))
         counts = _count(session, previous, columns, exactly=True)
     if counts is None:
@@ -150,11 +155,13 @@ def _values(carried: Sequence[Carried], columns: Columns) -> Mapping[str, str]:
     }
 
 
-def _accepted(session: Session, values: Mapping[str, str]) -> None:
-    columns = "".join(f", {value} AS c{i}" for i, value in enumerate(values.values()))
+def _accepted(session: Session, values: Mapping[str, str], value: str | None) -> None:
+    """``usable`` and ``accepted``. Where there is a ``value``, one without it is no member."""
+    present = f" AND (refusal > 0 OR {value} IS NOT NULL)" if value else ""
+    columns = "".join(f", {sql} AS c{i}" for i, sql in enumerate(values.values()))
     session.run(
         f"CREATE TEMP VIEW usable AS SELECT user_id, refusal > 0 AS bad{columns} "
-        f"FROM incoming WHERE {USABLE}"
+        f"FROM incoming WHERE {USABLE}{present}"
     )
     session.run("CREATE TEMP VIEW accepted AS SELECT * EXCLUDE (bad) FROM usable WHERE NOT bad")
 

@@ -9,11 +9,18 @@ from audience_sync.engines.session import Session
 from audience_sync.errors import SourceRefused
 
 
-def check_one_value_each(session: Session, position: int) -> None:
-    """Raises SourceRefused when two rows of one user have different values; null is one too."""
-    value = f"c{position}"
+def have_values_and_none(session: Session, value: str) -> bool:
+    """Whether some user has a row with a value and another without: the counts show nothing of
+    that, since rows without are left out. ``value``: SQL over ``incoming``."""
+    without = f"SELECT user_id FROM incoming WHERE refusal = 0 AND {value} IS NULL"
+    (rows,) = session.row(f"SELECT count(*) FROM accepted SEMI JOIN ({without}) USING (user_id)")
+    return rows > 0
+
+
+def check_one_value_each(session: Session, value: str) -> None:
+    """Raises SourceRefused when two rows of one user have different values; none is one too."""
     (users,) = session.row(
-        "SELECT count(*) FROM (SELECT user_id FROM accepted GROUP BY user_id "
+        "SELECT count(*) FROM (SELECT user_id FROM incoming WHERE refusal = 0 GROUP BY user_id "
         f"HAVING count(DISTINCT {value}) + CAST(bool_or({value} IS NULL) AS INT) > 1)"
     )
     if users:

@@ -110,7 +110,8 @@ class Engine(Protocol):
 
         Args:
             reserved: the trait key, which no carried column may have as its name.
-            kind: a computed trait needs a column ``value``, with one value for each user.
+            kind: a computed trait needs a column ``value``, with one value for each user; a user
+                without a value is no member.
             forgotten: whose rows are left out, as if the source did not have them. They are not
                 in ``previous``.
 

@@ -45,18 +45,24 @@ def test_values_are_told_and_null_when_they_are_gone(tmp_path: Path) -> None:
     assert "computed trait" in program.run("check").out
     assert program.run("sync", "--now", DAYS[0]).code == 0
     first = program.calls()
-    assert values(first) == {"u1": 1.5, "u2": 20.0, "u3": None, "u4": 4.0}
+    assert values(first) == {"u1": 1.5, "u2": 20.0, "u4": 4.0}, "u3 has none"
     personas = first[0]["context"]["personas"]
     assert personas["computation_class"] == "trait"
     assert personas["computation_key"] == "lifetime_value"
     assert first[0]["traits"] == {"lifetime_value": 1.5, "plan": "free"}
 
-    write(program, {"u1": 1.5, "u2": 21, "u3": 3, "u5": 0})
+    write(program, {"u1": None, "u2": 21, "u3": 3, "u5": 0})
     shown = program.run("diff", "--now", DAYS[1]).out
-    assert "4 → 4   +1 −1 ~2" in shown
-    assert "4 calls" in shown
+    assert "3 → 3   +2 −2 ~1" in shown
+    assert "5 calls" in shown
     assert program.run("sync", "--now", DAYS[1]).code == 0
-    assert values(program.calls()[4:]) == {"u2": 21.0, "u3": 3.0, "u4": None, "u5": 0.0}
+    assert values(program.calls()[3:]) == {
+        "u1": None,
+        "u2": 21.0,
+        "u3": 3.0,
+        "u4": None,
+        "u5": 0.0,
+    }
     status = program.run("status", "--json").json()
     assert [(a["key"], a["kind"]) for a in status["audiences"]] == [("lifetime_value", "trait")]
 
@@ -75,6 +81,17 @@ def test_another_column_alone_tells_nobody_and_diff_knows_it(tmp_path: Path) -> 
     program.run("sync", "--now", DAYS[2])
     (call,) = program.calls()[2:]
     assert call["traits"] == {"lifetime_value": 3, "plan": "pro"}
+
+
+def test_a_source_that_lost_all_values_is_held(tmp_path: Path) -> None:
+    """A broken join gives every row without its value."""
+    program = program_in(tmp_path)
+    everyone = dict.fromkeys((f"u{n}" for n in range(40)), 5)
+    write(program, everyone)
+    program.run("sync", "--now", DAYS[0])
+    write(program, dict.fromkeys(everyone))
+    assert program.run("sync", "--now", DAYS[1]).code == 3
+    assert len(program.calls()) == 40
 
 
 def test_two_values_for_one_user_fail_the_capture_and_nobody_is_told(tmp_path: Path) -> None:

@@ -741,15 +741,15 @@ VALUES: Mapping[str, tuple[pa.Array, ColumnType, list[Any]]] = {
     "sum of amounts": (
         pa.array([Decimal("9.50"), None], pa.decimal128(38, 2)),
         FLOAT64,
-        [9.5, None],
+        [9.5],
     ),
-    "date": (pa.array([date(2026, 1, 31), None]), STRING, ["2026-01-31", None]),
+    "date": (pa.array([date(2026, 1, 31), None]), STRING, ["2026-01-31"]),
     "time": (
         pa.array([datetime(2026, 1, 31, 6, tzinfo=UTC), None]),
         STRING,
-        ["2026-01-31T06:00:00Z", None],
+        ["2026-01-31T06:00:00Z"],
     ),
-    "no values": (pa.array([None, None], pa.string()), STRING, [None, None]),
+    "no values": (pa.array([None, None], pa.string()), STRING, []),
 }
 
 
@@ -783,12 +783,26 @@ def test_the_value_is_found_in_any_case(engine: Engine) -> None:
     assert list(compare(engine, {"user_id": ["a"], "VALUE": [1]}).columns) == ["VALUE"]
 
 
-def test_a_value_that_came_went_changed_or_is_null(engine: Engine) -> None:
-    was = {user: {"value": value} for user, value in {"a": 1, "b": 2, "c": None, "d": 4}.items()}
-    now = {user: {"value": value} for user, value in {"a": 1, "b": 3, "c": 5, "e": None}.items()}
-    found = compare(engine, rows_of(now, ["value"]), stored([was], {"value": INT64}), TRAIT)
-    assert found.counts == Counts(previous=4, entered=1, exited=1, updated=2, members=4)
+def test_one_without_a_value_is_no_member(engine: Engine) -> None:
+    """So whoever loses it exits, and the guard counts that."""
+
+    def rows(**values: int | None) -> dict[str, dict[str, Any]]:
+        return {user: {"value": value} for user, value in values.items()}
+
+    was, read = rows(a=1, b=2, c=3, d=4), rows(a=1, b=5, c=None, e=None, f=6)
+    now = rows(a=1, b=5, f=6)
+    found = compare(engine, rows_of(read, ["value"]), stored([was], {"value": INT64}), TRAIT)
+    assert found.counts == Counts(previous=4, entered=1, exited=2, updated=1, members=3)
     assert found.changes == differences(was, now)
+    assert found.members == now
+    assert found.refused == Refused(rows=5)
+    first = compare(engine, rows_of(read, ["value"]), kind=TRAIT)
+    assert first.members == now
+
+
+def test_several_rows_without_a_value_are_no_member_either(engine: Engine) -> None:
+    rows = {"user_id": ["a", "b", "a"], "value": pa.array([None, 1, None])}
+    assert compare(engine, rows, kind=TRAIT).members == {"b": {"value": 1}}
 
 
 def test_a_value_that_is_no_number_keeps_the_member_as_it_was(engine: Engine) -> None:
@@ -818,11 +832,11 @@ def test_two_values_for_one_user_fail_the_capture(
 def test_equal_values_are_duplicates_like_any_other(engine: Engine) -> None:
     rows = {
         "user_id": ["a", "b", "a", "a"],
-        "value": [1, None, 1, 1],
+        "value": [1, 2, 1, 1],
         "plan": ["x", "y", "b", None],
     }
     found = compare(engine, rows, kind=TRAIT)
-    assert found.members == {"a": {"value": 1, "plan": "b"}, "b": {"value": None, "plan": "y"}}
+    assert found.members == {"a": {"value": 1, "plan": "b"}, "b": {"value": 2, "plan": "y"}}
     assert found.refused.duplicates == 2
 
 

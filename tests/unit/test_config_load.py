@@ -376,6 +376,7 @@ def test_the_example_is_good_as_it_stands() -> None:
     assert [audience.key for audience in result.config.audiences] == [
         "order_completed_last_30days",
         "vips_2026",
+        "lifetime_value",
     ]
     assert result.config.guard == Limits()
     assert result.config.store.url == f"sqlite:///{ROOT}/state.db"
