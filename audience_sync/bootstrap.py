@@ -18,22 +18,29 @@ from audience_sync.config.load import Loaded, load
 from audience_sync.config.model import AudienceConfig, Config, SegmentDestination
 from audience_sync.destinations import segment
 from audience_sync.destinations.ndjson import NdjsonDestination
-from audience_sync.domain.audience import Audience, AudienceKey
+from audience_sync.domain.audience import Audience, AudienceKey, OnRetire
 from audience_sync.domain.message_id import keyed
 from audience_sync.domain.span import Span
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
 from audience_sync.errors import ConfigError
+from audience_sync.pipeline.admission import Admission
 from audience_sync.pipeline.captures import Captures, Configured
 from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Subscription
+from audience_sync.pipeline.retire import retire
 from audience_sync.sources.files import FilesSource
+from audience_sync.sources.nobody import Nobody
 from audience_sync.store import migrate, overview, schema
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database
+from audience_sync.store.gone import settle
 from audience_sync.store.ids import another_kind
 from audience_sync.store.installation import Installation, installation_of
 from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given, Orders
+from audience_sync.store.rejections import Rejections
+from audience_sync.store.retirement import Retirement
 from audience_sync.store.snapshots import Snapshots
 from audience_sync.store.spans import Spans
 
@@ -57,6 +64,8 @@ class App:
     spans: Spans
     leases: Leases
     books: Destinations
+    orders: Orders
+    rejections: Rejections
     engine: DuckDBEngine
     sources: Mapping[str, FilesSource]
     destinations: Mapping[str, Destination]
@@ -76,10 +85,35 @@ class App:
             draw=random.random,
         )
 
+    def admission(self) -> Admission:
+        """Who may be captured and told, by what the store knows now."""
+        return Admission(known=self.orders.known(), configured=self.audiences.keys())
+
+    def retire(self, audience: Audience, on_retire: OnRetire, given: Given) -> int:
+        """Close an audience for good; how many members are told that they have left.
+
+        Raises:
+            LeaseTaken: it is being captured.
+        """
+        with self.leases.hold(f"capture:{audience.key}") as lease:
+            self.snapshots.sweep(audience.key, lease)
+            current = self.snapshots.current(audience.key)
+            return retire(
+                audience,
+                on_retire=on_retire,
+                nobody=Nobody(current.columns if current else {}),
+                engine=self.engine,
+                snapshots=self.snapshots,
+                book=Retirement(database=self.database, clock=now, given=given),
+                lease=lease,
+                now=now(),
+            )
+
     def deliveries(self, progress: Callable[[Span], None]) -> Deliveries:
+        stopped = self.orders.stopped()
         return Deliveries(
-            destinations=self.destinations,
-            subscriptions=self.subscriptions,
+            destinations={n: to for n, to in self.destinations.items() if n not in stopped},
+            subscriptions=self.admission().subscriptions(self.subscriptions, self.audiences),
             spans=self.spans,
             book=self.books,
             leases=self.leases,
@@ -122,6 +156,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
     books = Destinations(database, now)
     if writes:
         _settle(books, config)
+        settle(database, _together(config), now())
     return App(
         config=config,
         database=database,
@@ -130,6 +165,8 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         spans=Spans(database, now, _places(config)),
         leases=Leases(database),
         books=books,
+        orders=Orders(database, now),
+        rejections=Rejections(database),
         engine=DuckDBEngine(duckdb.cursor),
         sources=sources,
         destinations=_destinations(loaded, installation),
@@ -171,6 +208,10 @@ def _settle(books: Destinations, config: Config) -> None:
     for name, place in _places(config).items():
         if books.settle(name, place):
             log.warning("destination moved: it goes on as it stood there", destination=name)
+
+
+def _together(config: Config) -> set[tuple[AudienceKey, str]]:
+    return {(audience.key, name) for audience in config.audiences for name in audience.destinations}
 
 
 def _places(config: Config) -> dict[str, str]:

@@ -24,6 +24,10 @@ from audience_sync.cli.diff import diff
 from audience_sync.cli.forget import forget
 from audience_sync.cli.init import init
 from audience_sync.cli.output import complain, finish, mute, prepare, warn
+from audience_sync.cli.pause import pause, resume
+from audience_sync.cli.rejections import rejections
+from audience_sync.cli.resync import resync
+from audience_sync.cli.retire import retire
 from audience_sync.cli.status import status
 from audience_sync.cli.sync import sync
 from audience_sync.errors import AudienceSyncError
@@ -63,7 +67,11 @@ def cli(context: click.Context, files: tuple[Path, ...]) -> None:
     context.obj = files or (Path(named or "config.toml"),)
 
 
-for command in (init, check, diff, sync, status, approve, forget, config, db):
+COMMANDS = (
+    *(init, check, diff, sync, status, approve, forget, config, db),
+    *(pause, resume, resync, retire, rejections),
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

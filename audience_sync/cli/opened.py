@@ -20,6 +20,7 @@ from audience_sync.errors import UsageError
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.config.load import Loaded
+    from audience_sync.domain.audience import AudienceKey
     from audience_sync.pipeline.captures import Configured
 
 EXIT_DECLINED = 1
@@ -76,6 +77,38 @@ def chosen(app: App, patterns: Sequence[str]) -> list[Configured]:
 def _matches(configured: Configured, pattern: str) -> bool:
     audience = configured.audience
     return pattern == audience.name or fnmatch.fnmatchcase(audience.key, pattern)
+
+
+def named(app: App, patterns: Sequence[str]) -> list[AudienceKey]:
+    """Keys of audiences that are configured or in the store, by key, name or glob.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    names = {known.key: known.name for known in app.orders.known().values()}
+    names |= {key: configured.audience.name for key, configured in app.audiences.items()}
+    picked: list[AudienceKey] = []
+    for pattern in patterns:
+        found = [k for k, n in names.items() if pattern == n or fnmatch.fnmatchcase(k, pattern)]
+        if not found:
+            raise UsageError(
+                f"no audience {pattern}", hint=f"there are: {', '.join(sorted(names))}"
+            )
+        picked += [key for key in sorted(found) if key not in picked]
+    return picked
+
+
+def places(app: App, names: Sequence[str]) -> list[str]:
+    """Configured destinations; all without a name.
+
+    Raises:
+        UsageError: one is not configured.
+    """
+    for name in names:
+        if name not in app.destinations:
+            known = ", ".join(sorted(app.destinations))
+            raise UsageError(f"no destination {name}", hint=f"there are: {known}")
+    return list(names or app.destinations)
 
 
 def check_order(app: App, picked: Sequence[Configured], cycle_time: datetime) -> None:

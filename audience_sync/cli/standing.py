@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.audience import AudienceKey, Seq, State, Tell
 from audience_sync.domain.quota import Lane, share
 from audience_sync.domain.span import Books, SpanState
 
@@ -39,8 +39,9 @@ class HeldDelivery:
 class Place:
     """One audience at one destination.
 
-    ``state``: ``new`` (never captured), ``waiting`` (the next run opens a span), ``open``,
-    ``paused``, ``held`` or ``ok``. The counts are members of the span, or of the one to come.
+    ``state``: ``new`` (never captured), ``waiting`` (the next run opens a span), ``resync`` (as
+    soon as it was captured), ``open``, ``paused``, ``held``
+    or ``ok``. The counts are members of the span, or of the one to come.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """One audience. ``state``: ``new``, ``active`` or ``held``."""
+    """One audience. ``state``: ``new``, ``active``, ``held``, ``paused`` or ``retired``."""
 
     key: AudienceKey
     name: str
@@ -76,15 +77,21 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PausedDestination:
+    """``ordered``: by a person, so that it goes on only when somebody resumes it."""
+
     name: str
     reason: str
     since: datetime
     until: datetime | None
+    ordered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """``gone``, ``gone_destinations``: in the store, but no longer in the configuration."""
+    """``gone``, ``gone_destinations``: in the store, but no longer in the configuration.
+
+    An audience that is retired is not gone: nobody need do anything about it.
+    """
 
     audiences: tuple[Standing, ...]
     paused: tuple[PausedDestination, ...]
@@ -99,7 +106,8 @@ def overview(app: App, now: datetime) -> Overview:
     states = store.audiences(app.database)
     paused = tuple(_paused(app))
     delivered = {(d.audience, d.destination): d for d in store.deliveries(app.database)}
-    places = _Places(app, now, delivered, {place.name for place in paused})
+    resyncs = store.resyncs(app.database)
+    places = _Places(app, now, delivered, {place.name for place in paused}, resyncs)
     held = {snapshot.audience: snapshot for snapshot in reversed(app.snapshots.held())}
     return Overview(
         audiences=tuple(
@@ -107,14 +115,20 @@ def overview(app: App, now: datetime) -> Overview:
             for key, configured in app.audiences.items()
         ),
         paused=paused,
-        gone=tuple(sorted(states.keys() - app.audiences.keys())),
+        gone=tuple(app.admission().vanished()),
         gone_destinations=tuple(sorted(store.destinations(app.database) - app.destinations.keys())),
     )
 
 
 def _paused(app: App) -> list[PausedDestination]:
-    found = [(name, app.books.paused(name)) for name in app.destinations]
-    return [
+    stopped = app.orders.stopped()
+    paused = [
+        PausedDestination(name=n, reason="by a person", since=stopped[n], until=None, ordered=True)
+        for n in app.destinations
+        if n in stopped
+    ]
+    found = [(name, app.books.paused(name)) for name in app.destinations if name not in stopped]
+    return paused + [
         PausedDestination(name=name, reason=pause.reason, since=pause.since, until=pause.until)
         for name, pause in found
         if pause is not None
@@ -125,12 +139,11 @@ def _standing(
     configured: Configured, state: AudienceState | None, held: Snapshot | None, places: _Places
 ) -> Standing:
     audience = configured.audience
-    captured = state is not None and state.seq > 0
     return Standing(
         key=audience.key,
         name=audience.name,
         kind=str(audience.kind),
-        state="held" if held else "active" if captured else "new",
+        state=_word(configured, state, held),
         members=state.members if state else 0,
         seq=state.seq if state else 0,
         captured_at=state.captured_at if state else None,
@@ -139,6 +152,16 @@ def _standing(
         held=_held(held) if held else None,
         destinations=tuple(places.of(audience.key, state, name) for name in audience.destinations),
     )
+
+
+def _word(configured: Configured, state: AudienceState | None, held: Snapshot | None) -> str:
+    if configured.state is State.RETIRED or (state and state.retired_at):
+        return "retired"
+    if configured.state is State.PAUSED or (state and state.paused_at):
+        return "paused"
+    if held:
+        return "held"
+    return "active" if state and state.seq else "new"
 
 
 def _held(held: Snapshot) -> HeldCapture:
@@ -157,12 +180,16 @@ class _Places:
     now: datetime
     delivered: Mapping[tuple[AudienceKey, str], DeliveryState]
     paused: set[str]
+    resyncs: set[tuple[AudienceKey, str]]
 
     def of(self, key: AudienceKey, state: AudienceState | None, name: str) -> Place:
         delivery = self.delivered.get((key, name))
         if delivery is None:
             return self._first(state, name)
-        if delivery.state is SpanState.COMPLETED and state and state.seq > delivery.to_seq:
+        if state and (key, name) in self.resyncs:
+            return self._anew(delivery, state)
+        ended = delivery.state in (SpanState.COMPLETED, SpanState.ABANDONED)
+        if ended and state and state.seq > (delivery.told_seq or 0):
             return self._behind(delivery, state)
         return self._newest(delivery)
 
@@ -178,9 +205,20 @@ class _Places:
             books=Books(total=members),
         )
 
+    def _anew(self, delivery: DeliveryState, state: AudienceState) -> Place:
+        return _place(
+            delivery.destination,
+            "resync",
+            Lane.INITIAL,
+            told_seq=delivery.told_seq,
+            to_seq=state.seq,
+            books=Books(total=state.members),
+        )
+
     def _behind(self, delivery: DeliveryState, state: AudienceState) -> Place:
         tell = self.app.audiences[delivery.audience].audience.tell
-        waiting = self.app.spans.changes_after(delivery.audience, delivery.to_seq, tell)
+        told_seq = delivery.told_seq or Seq(0)
+        waiting = self.app.spans.changes_after(delivery.audience, told_seq, tell)
         return _place(
             delivery.destination,
             "waiting",

@@ -43,12 +43,15 @@ def _problems(found: Overview, now: datetime) -> Iterator[Row]:
     for standing in found.audiences:
         yield from _problems_of(standing, now)
     for paused in found.paused:
-        yield f"! {paused.name}", "paused", _paused(paused, found.audiences, now), ""
+        todo = f"resume --destination {paused.name}" if paused.ordered else ""
+        yield f"! {paused.name}", "paused", _paused(paused, found.audiences, now), todo
     for key in found.gone:
-        yield f"! {key}", "gone", "no longer configured; nothing is told about it", ""
+        yield f"! {key}", "gone", "no longer configured; nothing is told about it", f"retire {key}"
 
 
 def _problems_of(standing: Standing, now: datetime) -> Iterator[Row]:
+    if standing.state == "paused":
+        yield f"! {standing.key}", "paused", "neither captured nor told", f"resume {standing.key}"
     if held := standing.held:
         for_long = f"held {duration((now - held.captured_at).total_seconds())}"
         yield f"! {standing.key}", for_long, held.limit, f"approve {held.id}"
@@ -76,15 +79,21 @@ def _audiences(standings: Sequence[Standing], names: Sequence[str], now: datetim
 
 
 def _row(standing: Standing, names: Sequence[str], now: datetime) -> Row:
-    captured, due = standing.captured_at, standing.next_due
+    captured = standing.captured_at
     places = {place.name: place for place in standing.destinations}
     return (
         standing.key,
         number(standing.members),
         f"{clock_time(captured, now)} ({ago(captured, now)})" if captured else "never",
-        clock_time(due, now) if due else "next run",
+        _next(standing, now),
         *(_cell(places.get(name)) for name in names),
     )
+
+
+def _next(standing: Standing, now: datetime) -> str:
+    if standing.state in ("paused", "retired"):
+        return standing.state
+    return clock_time(standing.next_due, now) if standing.next_due else "next run"
 
 
 def _cell(place: Place | None) -> str:
@@ -92,6 +101,8 @@ def _cell(place: Place | None) -> str:
         return "–"
     if place.state == "open" and place.lane is Lane.INITIAL and place.total:
         return f"initial {100 * (place.total - place.remaining) // place.total} %"
+    if place.state == "resync":
+        return "resync waits"
     if place.state in ("waiting", "open", "paused"):
         return f"{number(place.remaining)} wait"
     if place.state == "ok" and place.rejected:

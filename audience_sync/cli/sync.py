@@ -77,7 +77,7 @@ def sync(
         run = SyncRun(app, order, picked)
         _work(run, max_duration)
         report = JsonReport() if as_json else TextReport()
-        report.show(run.captured, run.delivered, run.not_due(), run.seconds())
+        report.show(run.captured, run.delivered, run.not_due(), run.stopped(), run.seconds())
         if run.failure is not None:
             complain(run.failure)
         return run.exit_code()

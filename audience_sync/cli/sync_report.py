@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from audience_sync.pipeline.captures import CaptureOutcome
     from audience_sync.pipeline.lanes import Delivered
 
-NEWS = ("held", "refused", "failed", "leased", "other plan")
+NEWS = ("held", "refused", "failed", "leased", "other plan", "renamed?", "paused", "retired")
 """Outcomes of a capture that a person should read; the others show as deliveries."""
 
+LEFT_OUT = {
+    "paused": "neither captured nor told until it is resumed",
+    "retired": "closed; who is still to be told that, is told",
+}
 LANE_WIDTH = 13
 
 
@@ -27,8 +31,12 @@ class TextReport:
         captured: Sequence[CaptureOutcome],
         delivered: Sequence[Delivered],
         not_due: Sequence[tuple[str, datetime]],
+        stopped: Mapping[str, datetime],
         seconds: float,
     ) -> None:
+        for name, since in stopped.items():
+            say(f"{left(name)} {left('PAUSED', LANE_WIDTH)} since {clock_time(since, present())}")
+            say(f"  send again: audience-sync resume --destination {name}")
         for capture in captured:
             for line in _capture_lines(capture):
                 say(line)
@@ -56,13 +64,13 @@ def _capture_lines(capture: CaptureOutcome) -> Iterator[str]:
         yield f"  let it go: audience-sync approve {captured.examined.plan_id}"
     else:
         outcome = left(capture.outcome.upper(), LANE_WIDTH)
-        yield f"{left(capture.audience)} {outcome} {capture.error}"
+        yield f"{left(capture.audience)} {outcome} {capture.error or LEFT_OUT[capture.outcome]}"
         yield from _hint(capture.error)
 
 
 def _delivery_lines(delivery: Delivered) -> Iterator[str]:
     span = delivery.span
-    lane = "HELD" if delivery.outcome == "held" else span.lane
+    lane = "HELD" if delivery.outcome == "held" else span.kind
     head = f"{left(span.audience)} {left(lane, LANE_WIDTH)} {span.destination}"
     if delivery.outcome == "held":
         members = plural(span.books.total, "member")
@@ -110,12 +118,14 @@ class JsonReport:
         captured: Sequence[CaptureOutcome],
         delivered: Sequence[Delivered],
         not_due: Sequence[tuple[str, datetime]],
+        stopped: Mapping[str, datetime],
         seconds: float,
     ) -> None:
         report = {
             "captures": [_capture(capture) for capture in captured],
             "deliveries": [_delivery(delivery) for delivery in delivered],
             "not_due": [{"audience": key, "next_due": due} for key, due in not_due],
+            "paused_destinations": sorted(stopped),
             "seconds": round(seconds, 3),
         }
         say(to_json(report))
@@ -144,6 +154,7 @@ def _delivery(delivery: Delivered) -> dict[str, Any]:
         "audience": span.audience,
         "destination": span.destination,
         "lane": str(span.lane),
+        "kind": str(span.kind),
         "outcome": delivery.outcome,
         "accepted": delivery.accepted,
         "rejected": delivery.rejected,

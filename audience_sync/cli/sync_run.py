@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from audience_sync.cli.actor import actor
 from audience_sync.cli.progress import Progress
+from audience_sync.domain.audience import AudienceKey, State
 from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, worst
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
+    from audience_sync.pipeline.admission import Admission
     from audience_sync.pipeline.captures import CaptureOutcome, Captures, Configured
     from audience_sync.pipeline.lanes import Delivered
 
@@ -50,13 +53,19 @@ class SyncRun:
         self._started = time.monotonic()
 
     def work(self, stop: threading.Event) -> None:
-        keys = {configured.audience.key for configured in self._picked}
         try:
+            self._retire()
             self._capture(stop)
             with Progress() as progress:
-                self.delivered += self._app.deliveries(progress.show).deliver(stop, keys)
+                deliveries = self._app.deliveries(progress.show)
+                self.delivered += deliveries.deliver(stop, self._only())
         except AudienceSyncError as error:
             self.failure = error
+
+    def stopped(self) -> dict[str, datetime]:
+        """Configured destinations that a person has paused, and since when."""
+        stopped = self._app.orders.stopped()
+        return {name: since for name, since in stopped.items() if name in self._app.destinations}
 
     def seconds(self) -> float:
         return time.monotonic() - self._started
@@ -81,11 +90,47 @@ class SyncRun:
         failed = self.failure.exit_code if self.failure is not None else 0
         return worst(codes) or failed
 
+    def _only(self) -> set[AudienceKey] | None:
+        """Without names, also audiences are told that are retired and no longer configured."""
+        if not (self._order.patterns or self._order.plans):
+            return None
+        return {configured.audience.key for configured in self._picked}
+
+    def _retire(self) -> None:
+        """Audiences whose file says so; what they were told is taken back by the deliveries."""
+        known = self._app.orders.known()
+        for configured in self._picked:
+            state = known.get(configured.audience.key)
+            if configured.state is State.RETIRED and state and state.seq and not state.retired_at:
+                self.captured.append(self._retired(configured))
+
+    def _retired(self, configured: Configured) -> CaptureOutcome:
+        from audience_sync.pipeline.captures import CaptureOutcome
+        from audience_sync.store.orders import Given
+
+        given = Given(actor=actor(), reason="the configuration says so")
+        key = configured.audience.key
+        try:
+            self._app.retire(configured.audience, configured.on_retire, given)
+        except LeaseTaken as error:
+            return CaptureOutcome(audience=key, outcome="leased", error=error)
+        return CaptureOutcome(audience=key, outcome="retired")
+
+    def _refused(self, admission: Admission, configured: Configured) -> bool:
+        """Whether an audience is left out; only what was named, or is wrong, is news."""
+        refusal = admission.refusal(configured)
+        if refusal is not None and (refusal.error or self._order.patterns):
+            told = {outcome.audience for outcome in self.captured}
+            self.captured += [refusal] if refusal.audience not in told else []
+        return refusal is not None
+
     def _capture(self, stop: threading.Event) -> None:
-        captures = self._app.captures()
+        captures, admission = self._app.captures(), self._app.admission()
         for configured in self._picked:
             if stop.is_set():
                 break
+            if self._refused(admission, configured):
+                continue
             if self._order.forced or captures.due(configured, self._order.cycle_time):
                 self.captured.append(self._captured(captures, configured))
         self._leave_out_other_plans()

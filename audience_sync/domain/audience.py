@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -73,3 +74,19 @@ class Audience:
     destinations: tuple[str, ...]
     kind: Kind = Kind.AUDIENCE
     tell: frozenset[Tell] = frozenset({Tell.ENTERED, Tell.EXITED})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Known:
+    """An audience that the store knows, whatever the configuration says now."""
+
+    key: AudienceKey
+    name: str
+    kind: Kind
+    seq: Seq
+    """0: never captured."""
+    members: int
+    paused_at: datetime | None = None
+    retired_at: datetime | None = None
+    told_to: frozenset[str] = frozenset()
+    """Destinations of which anything was told, or tried to be."""

@@ -117,7 +117,7 @@ def commit(
     started_at: datetime,
 ) -> Captured:
     """Store what was examined: a snapshot, a held one, or a run that found nothing new."""
-    capture = _capture(examined, next_due)
+    capture = capture_of(examined, next_due)
     if not examined.changes_something:
         snapshots.unchanged(capture, lease, started_at=started_at)
         return Captured(outcome="unchanged", examined=examined, snapshot=None)
@@ -196,7 +196,8 @@ def plan_time(plan: str) -> datetime:
     raise UsageError(f"{plan} is not a plan id", hint="audience-sync diff shows them")
 
 
-def _capture(examined: Examined, next_due: datetime) -> Capture:
+def capture_of(examined: Examined, next_due: datetime) -> Capture:
+    """What was examined, ready to be recorded."""
     comparison = examined.comparison
     return Capture(
         audience=examined.audience.key,

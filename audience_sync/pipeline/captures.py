@@ -44,7 +44,7 @@ class Configured:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptureOutcome:
     """``outcome``: ``committed``, ``unchanged``, ``held``, ``refused``, ``failed``, ``leased``,
-    ``other plan`` or ``not due``."""
+    ``other plan``, ``not due``, or that of an ``Admission``."""
 
     audience: AudienceKey
     outcome: str

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from audience_sync.domain.change import is_told
 from audience_sync.domain.span import Span, Tally, Window
 from audience_sync.errors import AudienceSyncError, ChunkDamaged
 from audience_sync.pipeline.ports import Destination, Lease, Sender, SpanContext, Spans
@@ -56,11 +55,10 @@ class Walk:
             installation=self.installation,
         )
         changes = self.spans.changes(span)
-        told = (c for c in changes if is_told(c, span.tell, span.audience_kind))
         flight = _Flight(self, span)
         try:
             with flight:
-                for batch in batches(told, self.destination, context):
+                for batch in batches(changes, self.destination, context):
                     flight.start(batch)
         except Stopped:
             return flight.span
@@ -168,6 +166,8 @@ class _Flight:
         if ripe[0].accepted:
             self._window.size = self._walk.destination.concurrency
         self._walk.progress(self.span)
+        if not self._walk.spans.wanted(self.span):
+            self._fail(Stopped("a person ordered otherwise"))
 
     def _fail(self, error: AudienceSyncError) -> None:
         self._halt.set()

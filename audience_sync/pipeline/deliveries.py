@@ -120,9 +120,8 @@ class Deliveries:
 
     def _has_work(self, name: str, lane: Lane, wanted: Mapping[AudienceKey, Subscription]) -> bool:
         """Asked before the lease is taken, so that an idle run writes nothing."""
-        initial = lane is Lane.INITIAL
         return any(span.audience in wanted for span in self.spans.unfinished(name, lane)) or any(
-            (waiting.told_seq is None) is initial for waiting in self.spans.waiting(name, wanted)
+            waiting.lane is lane for waiting in self.spans.waiting(name, wanted)
         )
 
     def _end(self, run_id: int, delivered: Sequence[Delivered], lease: Lease) -> None:

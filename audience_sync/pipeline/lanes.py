@@ -99,9 +99,10 @@ class LaneRun:
     def _open_spans(self) -> list[ChunkDamaged]:
         """What kept audiences from being opened: the others are told before it is raised."""
         damaged: list[ChunkDamaged] = []
+        for span in self.spans.superseded(self.destination.name, self.lane):
+            self.spans.abandon(span, self.lease)
         for waiting in self.spans.waiting(self.destination.name, self.subscriptions.keys()):
-            lane = Lane.INITIAL if waiting.told_seq is None else Lane.INCREMENTAL
-            if lane is self.lane:
+            if waiting.lane is self.lane:
                 try:
                     self._open(waiting)
                 except ChunkDamaged as error:

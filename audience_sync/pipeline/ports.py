@@ -24,7 +24,7 @@ from audience_sync.domain.change import Change
 from audience_sync.domain.forgotten import REASON, Forgotten
 from audience_sync.domain.guard import Counts, Limits, Window
 from audience_sync.domain.quota import Lane
-from audience_sync.domain.span import Books, Refusal, Span, Tally
+from audience_sync.domain.span import Books, Refusal, Span, SpanKind, Tally
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -202,14 +202,20 @@ class Snapshots(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """An audience whose newest snapshot is beyond what a destination was told."""
+    """An audience of which a destination has something to be told."""
 
     audience: AudienceKey
+    kind: SpanKind
     told_seq: Seq | None
-    """``None``: nothing was told yet, so the initial lane delivers it."""
+    """``None``: nothing was told yet."""
     to_seq: Seq
     members: int
-    kind: Kind = Kind.AUDIENCE
+    audience_kind: Kind = Kind.AUDIENCE
+
+    @property
+    def lane(self) -> Lane:
+        """Whoever walks everybody does so in the initial lane."""
+        return Lane.INCREMENTAL if self.kind is SpanKind.INCREMENTAL else Lane.INITIAL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,15 +262,25 @@ class Spans(Protocol):
         """
 
     def changes(self, span: Span) -> Iterator[Change]:
-        """The span's changes after its position, in ``user_id`` order, with nothing held open.
+        """What the span tells after its position, in ``user_id`` order, with nothing held open.
 
-        A span from 0 walks all members of ``to_seq`` as entered.
+        A span from 0 walks all members of ``to_seq`` as entered. Members that an earlier span
+        could not tell come again with their state at ``to_seq``.
         """
 
     def advance(self, span: Span, books: Books, tally: Tally, lease: Lease) -> Span:
         """Move the position over handled members and keep the refusals, in one transaction."""
 
     def complete(self, span: Span, lease: Lease) -> None: ...
+
+    def wanted(self, span: Span) -> bool:
+        """Whether an open span should go on: no person has ordered otherwise meanwhile."""
+
+    def superseded(self, destination: str, lane: Lane) -> list[Span]:
+        """Unfinished spans in whose place everybody is to be told anew."""
+
+    def abandon(self, span: Span, lease: Lease) -> None:
+        """End a span where it is; the next one tells everybody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

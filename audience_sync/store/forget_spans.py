@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, Row, select
 
-from audience_sync.domain.change import is_told
 from audience_sync.domain.span import Span
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
@@ -70,7 +69,7 @@ def _is_walked(spans: SpanReads, walked: Span, user_id: str, before: _Before) ->
     start = replace(walked, position=max(starts, default=None))
     for change in spans.changes(start):
         if change.user_id >= user_id:
-            return change.user_id == user_id and is_told(change, walked.tell, walked.audience_kind)
+            return change.user_id == user_id
     return False
 
 

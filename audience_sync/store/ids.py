@@ -13,10 +13,12 @@ from audience_sync.store.schema import audience, destination, snapshot
 def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind) -> int:
     """The row of ``key``; it stays for ever, so that a key is never used again by another.
 
+    Who keeps the key and has another name now was renamed.
+
     Raises:
         ConfigError: the key was captured as something of another kind.
     """
-    query = select(audience.c.id, audience.c.kind).where(audience.c.key == key)
+    query = select(audience).where(audience.c.key == key)
     found = connection.execute(query).one_or_none()
     if found is None:
         insert_missing(connection, audience, {"key": key, "name": name, "kind": str(kind)})
@@ -25,8 +27,9 @@ def audience_id(connection: Connection, key: AudienceKey, name: str, kind: Kind)
         captured = snapshot.c.audience_id == found.id, snapshot.c.state == "current"
         if connection.scalar(select(exists().where(*captured))):
             raise ConfigError([another_kind(key, kind)])
+    if (found.kind, found.name) != (kind, name):
         of_key = update(audience).where(audience.c.id == found.id)
-        connection.execute(of_key.values(kind=str(kind)))
+        connection.execute(of_key.values(kind=str(kind), name=name))
     return int(found.id)
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Subquery, and_, func, select
+from sqlalchemy import Row, and_, func, select
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanState
 from audience_sync.store.engine import Database
-from audience_sync.store.schema import audience, destination, snapshot, span, told
+from audience_sync.store.schema import audience, destination, resync, snapshot, span, told
+from audience_sync.store.span_reads import newest_snapshots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,8 @@ class AudienceState:
     captured_at: datetime | None
     next_due: datetime | None
     last_error: str | None
+    paused_at: datetime | None
+    retired_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +49,7 @@ class DeliveryState:
 
 def audiences(database: Database) -> dict[AudienceKey, AudienceState]:
     """Every audience that was ever captured, or tried to be."""
-    newest = _newest_snapshots()
+    newest = newest_snapshots()
     query = select(audience, newest.c.members, newest.c.seq).outerjoin(
         newest, newest.c.audience_id == audience.c.id
     )
@@ -87,23 +90,22 @@ def deliveries(database: Database) -> list[DeliveryState]:
         return [_delivery(row) for row in connection.execute(query)]
 
 
+def resyncs(database: Database) -> set[tuple[AudienceKey, str]]:
+    """Audiences and destinations for which a resync was ordered that has not begun."""
+    query = (
+        select(audience.c.key, destination.c.name)
+        .join(resync, resync.c.audience_id == audience.c.id)
+        .join(destination, destination.c.id == resync.c.destination_id)
+        .where(resync.c.span_id.is_(None))
+    )
+    with database.read() as connection:
+        return {(AudienceKey(row.key), row.name) for row in connection.execute(query)}
+
+
 def destinations(database: Database) -> set[str]:
     """Names of all destinations that anything was ever delivered to, or tried to be."""
     with database.read() as connection:
         return set(connection.scalars(select(destination.c.name)))
-
-
-def _newest_snapshots() -> Subquery:
-    """The current snapshot of each audience that has one."""
-    top = (
-        select(snapshot.c.audience_id, func.max(snapshot.c.seq).label("seq"))
-        .where(snapshot.c.state == "current")
-        .group_by(snapshot.c.audience_id)
-        .subquery()
-    )
-    same = and_(snapshot.c.audience_id == top.c.audience_id, snapshot.c.seq == top.c.seq)
-    query = select(snapshot.c.audience_id, snapshot.c.seq, snapshot.c.members)
-    return query.join(top, same).where(snapshot.c.state == "current").subquery()
 
 
 def _audience(row: Row[Any]) -> AudienceState:
@@ -116,6 +118,8 @@ def _audience(row: Row[Any]) -> AudienceState:
         captured_at=row.last_captured_at,
         next_due=row.next_due,
         last_error=row.last_error,
+        paused_at=row.paused_at,
+        retired_at=row.retired_at,
     )
 
 

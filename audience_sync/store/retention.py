@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -13,23 +13,35 @@ from audience_sync.domain.span import SpanState
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
-from audience_sync.store.schema import audience, chunk, snapshot, span, told
+from audience_sync.store.gone import release
+from audience_sync.store.pair import Pair
+from audience_sync.store.rejections import forget_resolved
+from audience_sync.store.schema import audience, chunk, gone, snapshot, span, told
+from audience_sync.store.walks import told_seqs
 
 OPEN = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
 
 
-def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lease) -> int:
+def prune(
+    database: Database, key: AudienceKey, *, keep: timedelta, now: datetime, lease: Lease
+) -> int:
     """Remove bases and changes that nothing needs; how many snapshots gave something up.
 
     Kept: the newest base, the base that an open walk of the whole audience reads, and every
-    change after the oldest of: what a destination was told, where an open span starts or (for
-    a whole walk) ends, the first snapshot captured since ``keep_since``.
+    change after the oldest of: what a destination was told (whole, or in part by a span that was
+    abandoned since), where an open span starts or (for a whole walk) ends, the first snapshot
+    captured within ``keep``. Destinations that are gone for longer pin nothing.
     """
+    keep_since = now - keep
     with database.write(lease) as connection:
         # A span that is being opened locks the row too, so its pins are seen or it sees us.
         owner = connection.scalar(
             select(audience.c.id).where(audience.c.key == key).with_for_update()
         )
+        if owner is None:
+            return 0
+        release(connection, owner, keep_since, now)
+        forget_resolved(connection, owner, keep_since)
         mine = snapshot.c.audience_id == owner, snapshot.c.state == "current"
         rows = connection.execute(
             select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base, snapshot.c.captured_at)
@@ -39,9 +51,7 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
         open_spans = connection.execute(
             select(span.c.from_seq, span.c.to_seq).where(span.c.audience_id == owner, OPEN)
         ).all()
-        told_seqs = connection.scalars(
-            select(told.c.told_seq).where(told.c.audience_id == owner)
-        ).all()
+        pins = list(_told_seqs(connection, owner))
         with_changes = set(
             connection.scalars(
                 select(chunk.c.snapshot_id)
@@ -52,7 +62,7 @@ def prune(database: Database, key: AudienceKey, keep_since: datetime, lease: Lea
         )
         if not any(row.has_base for row in rows):
             return 0
-        kept_bases, oldest = _needed(rows, open_spans, told_seqs, keep_since)
+        kept_bases, oldest = _needed(rows, open_spans, pins, keep_since)
         drop_bases = [row.id for row in rows if row.has_base and row.seq not in kept_bases]
         drop_changes = [row.id for row in rows if row.seq <= oldest and row.id in with_changes]
         for snapshot_id in drop_bases:
@@ -76,6 +86,19 @@ def _needed(
     recent = [row.seq for row in rows if row.captured_at >= keep_since]
     starts = [s.from_seq or s.to_seq for s in open_spans]
     return kept_bases, min([*kept_bases, *told_seqs, *starts, *recent[:1]])
+
+
+def _told_seqs(connection: Connection, owner: int) -> Iterator[int]:
+    """By destination, the snapshots of which it was told."""
+    released = select(gone.c.destination_id).where(
+        gone.c.audience_id == owner, gone.c.released_at.is_not(None)
+    )
+    told_to = select(told.c.destination_id).where(told.c.audience_id == owner)
+    begun_at = select(span.c.destination_id).where(span.c.audience_id == owner)
+    for place in set(connection.scalars(told_to.union(begun_at))) - set(
+        connection.scalars(released)
+    ):
+        yield from connection.scalars(told_seqs(Pair(owner, place)))
 
 
 def _drop_base(connection: Connection, snapshot_id: int) -> None:

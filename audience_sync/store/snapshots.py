@@ -70,9 +70,9 @@ class Snapshots(SnapshotReads):
             connection.execute(update(snapshot).where(snapshot.c.id == staged).values(state=state))
             self._record(connection, row, state, started_at)
             if state == "current":
-                _discard_held(connection, row.audience_id, keep=0)
+                discard_held(connection, row.audience_id, keep=0)
             else:
-                _discard_held(connection, row.audience_id, keep=HELD_KEPT)
+                discard_held(connection, row.audience_id, keep=HELD_KEPT)
             query = snapshots_in(None, state).where(snapshot.c.id == staged)
             return snapshot_of(connection.execute(query).one())
 
@@ -88,7 +88,7 @@ class Snapshots(SnapshotReads):
                     counts=_run_counts(_values(capture)),
                 )
             )
-            _discard_held(connection, owner, keep=0)
+            discard_held(connection, owner, keep=0)
 
     def failed(
         self,
@@ -113,7 +113,7 @@ class Snapshots(SnapshotReads):
 
     def prune(self, key: AudienceKey, now: datetime, lease: Lease) -> int:
         """Remove what is older than ``keep`` and needed by nobody."""
-        return prune(self._database, key, now - self._keep, lease)
+        return prune(self._database, key, keep=self._keep, now=now, lease=lease)
 
     def approve(self, held: Snapshot, lease: Lease, *, reason: str | None, actor: str) -> None:
         """Make exactly this held capture the current snapshot; the others are discarded.
@@ -129,7 +129,7 @@ class Snapshots(SnapshotReads):
             if not approved.rowcount:
                 raise UsageError(f"{held.plan_id} is no longer held")
             owner = known_audience_id(connection, held.audience)
-            _discard_held(connection, owner, keep=0)
+            discard_held(connection, owner, keep=0)
             self._ordered(connection, held, "approved", reason, actor)
 
     def discard(self, held: Snapshot, lease: Lease, *, reason: str | None, actor: str) -> None:
@@ -225,7 +225,8 @@ def _run_counts(values: Any) -> dict[str, Any]:
     return {name: values[name] for name in names}
 
 
-def _discard_held(connection: Connection, owner: int, *, keep: int) -> None:
+def discard_held(connection: Connection, owner: int, *, keep: int) -> None:
+    """Discard an audience's held captures but for the newest ``keep``."""
     held = select(snapshot.c.id).where(snapshot.c.audience_id == owner, snapshot.c.state == "held")
     ids = connection.scalars(held.order_by(snapshot.c.id.desc()).offset(keep)).all()
     _discard(connection, ids)

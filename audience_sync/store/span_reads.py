@@ -2,77 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+)
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
-from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState
 from audience_sync.pipeline.ports import Waiting
-from audience_sync.store.net_changes import NetChanges
-from audience_sync.store.schema import audience, destination, snapshot, span, told
+from audience_sync.store.pair import of_pair
+from audience_sync.store.schema import (
+    audience,
+    destination,
+    rejection,
+    resync,
+    run,
+    snapshot,
+    span,
+    told,
+)
+from audience_sync.store.walks import Walks
 
 
-class SpanReads(NetChanges):
+class SpanReads(Walks):
     """The reading half of ``pipeline.ports.Spans``."""
 
     def unfinished(self, destination_name: str, lane: Lane | None = None) -> list[Span]:
         """Open and held spans of a destination, oldest first."""
-        query = spans_with_names().where(
-            destination.c.name == destination_name,
-            span.c.state.in_([SpanState.OPEN, SpanState.HELD]),
-        )
+        query = spans_with_names().where(destination.c.name == destination_name, unfinished())
         if lane is not None:
             query = query.where(span.c.lane == lane)
         with self._database.read() as connection:
             return [span_of(row) for row in connection.execute(query.order_by(span.c.id))]
 
+    def superseded(self, destination_name: str, lane: Lane) -> list[Span]:
+        query = (
+            spans_with_names()
+            .join(resync, of_pair(resync, span.c.audience_id, span.c.destination_id))
+            .where(destination.c.name == destination_name, span.c.lane == lane, unfinished())
+            .where(resync.c.span_id.is_distinct_from(span.c.id), captured_since_request())
+        )
+        with self._database.read() as connection:
+            return [span_of(row) for row in connection.execute(query)]
+
+    def wanted(self, walked: Span) -> bool:
+        query = (
+            select(span.c.id)
+            .join(audience, audience.c.id == span.c.audience_id)
+            .join(destination, destination.c.id == span.c.destination_id)
+            .where(span.c.id == walked.id, span.c.state == SpanState.OPEN)
+            .where(audience.c.paused_at.is_(None), destination.c.stopped_at.is_(None))
+        )
+        with self._database.read() as connection:
+            if connection.scalar(query) is None:
+                return False
+        return all(
+            other.id != walked.id for other in self.superseded(walked.destination, walked.lane)
+        )
+
     def waiting(self, destination_name: str, keys: Collection[AudienceKey]) -> list[Waiting]:
         """Which of ``keys`` need a new span to ``destination_name``."""
-        newest = (
-            select(snapshot.c.audience_id, func.max(snapshot.c.seq).label("seq"))
-            .where(snapshot.c.state == "current")
-            .group_by(snapshot.c.audience_id)
-            .subquery()
-        )
         known = select(destination.c.id).where(destination.c.name == destination_name)
-        unfinished = select(span.c.audience_id).where(
-            span.c.destination_id.in_(known),
-            span.c.state.in_([SpanState.OPEN, SpanState.HELD]),
-        )
+        has_open = select(span.c.audience_id).where(span.c.destination_id.in_(known), unfinished())
+        newest = newest_snapshots()
+        here = known.scalar_subquery()
         query = (
             select(
-                audience.c.key, audience.c.kind, told.c.told_seq, snapshot.c.seq, snapshot.c.members
+                audience.c.key,
+                audience.c.kind,
+                told.c.told_seq,
+                newest.c.seq,
+                newest.c.members,
+                resync.c.audience_id.is_not(None).label("anew"),
             )
             .join(newest, newest.c.audience_id == audience.c.id)
-            .join(
-                snapshot,
-                (snapshot.c.audience_id == audience.c.id)
-                & (snapshot.c.seq == newest.c.seq)
-                & (snapshot.c.state == "current"),
+            .outerjoin(told, of_pair(told, audience.c.id, here))
+            .outerjoin(resync, of_pair(resync, audience.c.id, here))
+            .where(audience.c.key.in_(keys), audience.c.id.not_in(has_open))
+            .where(or_(resync.c.audience_id.is_(None), captured_since_request()))
+            .where(
+                or_(
+                    told.c.told_seq.is_(None),
+                    told.c.told_seq < newest.c.seq,
+                    resync.c.audience_id.is_not(None),
+                    _retry_asked(here),
+                )
             )
-            .outerjoin(
-                told,
-                (told.c.audience_id == audience.c.id) & (told.c.destination_id.in_(known)),
-            )
-            .where(audience.c.key.in_(keys), audience.c.id.not_in(unfinished))
-            .where((told.c.told_seq.is_(None)) | (told.c.told_seq < snapshot.c.seq))
             .order_by(audience.c.key)
         )
         with self._database.read() as connection:
-            return [
-                Waiting(
-                    audience=AudienceKey(row.key),
-                    kind=Kind(row.kind),
-                    told_seq=None if row.told_seq is None else Seq(row.told_seq),
-                    to_seq=Seq(row.seq),
-                    members=row.members,
-                )
-                for row in connection.execute(query)
-            ]
+            return [_waiting(row) for row in connection.execute(query)]
 
     def told_seq(self, destination_name: str, key: AudienceKey) -> Seq | None:
         query = (
@@ -100,18 +130,57 @@ class SpanReads(NetChanges):
         with self._database.read() as connection:
             return sum(int(count or 0) for count in connection.execute(query).one())
 
-    def changes(self, walked: Span) -> Iterator[Change]:
-        position = walked.position
-        net = self.net(walked.audience, walked.from_seq, walked.to_seq, after=position)
-        for change in net:
-            if position is None or change.user_id > position:
-                yield change
-
     def held(self) -> list[Span]:
         """First deliveries that wait for approval."""
         query = spans_with_names().where(span.c.state == SpanState.HELD).order_by(span.c.id)
         with self._database.read() as connection:
             return [span_of(row) for row in connection.execute(query)]
+
+
+def unfinished() -> ColumnElement[bool]:
+    return span.c.state.in_([SpanState.OPEN, SpanState.HELD])
+
+
+def captured_since_request() -> ColumnElement[bool]:
+    """Whether the audience was captured after its resync was asked for: then it may begin."""
+    done = run.c.outcome.in_(["committed", "unchanged", "approved", "retired"])
+    return exists().where(
+        run.c.audience_id == resync.c.audience_id, done, run.c.ended_at >= resync.c.requested_at
+    )
+
+
+def newest_snapshots() -> Subquery:
+    """``audience_id``, ``seq`` and ``members`` of the newest snapshot of each audience."""
+    top = (
+        select(snapshot.c.audience_id, func.max(snapshot.c.seq).label("seq"))
+        .where(snapshot.c.state == "current")
+        .group_by(snapshot.c.audience_id)
+        .subquery()
+    )
+    same = and_(snapshot.c.audience_id == top.c.audience_id, snapshot.c.seq == top.c.seq)
+    query = select(snapshot.c.audience_id, snapshot.c.seq, snapshot.c.members)
+    return query.join(top, same).where(snapshot.c.state == "current").subquery()
+
+
+def _retry_asked(destination_id: Any) -> ColumnElement[bool]:
+    return exists().where(
+        of_pair(rejection, audience.c.id, destination_id),
+        rejection.c.retry_at.is_not(None),
+        rejection.c.retried_in.is_(None),
+        rejection.c.resolved_in.is_(None),
+    )
+
+
+def _waiting(row: Row[Any]) -> Waiting:
+    kind = SpanKind.INITIAL if row.told_seq is None else SpanKind.INCREMENTAL
+    return Waiting(
+        audience=AudienceKey(row.key),
+        audience_kind=Kind(row.kind),
+        kind=SpanKind.RESYNC if row.anew else kind,
+        told_seq=None if row.told_seq is None else Seq(row.told_seq),
+        to_seq=Seq(row.seq),
+        members=row.members,
+    )
 
 
 def spans_with_names() -> Select[Any]:

@@ -5,24 +5,32 @@ Everything but an operator's ``approve`` is written under the lease of the desti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from audience_sync.domain.audience import Seq, Tell
-from audience_sync.domain.change import is_told
+from audience_sync.domain.audience import AudienceKey, Tell
 from audience_sync.domain.guard import Limits, holds_initial
-from audience_sync.domain.quota import Lane
-from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
+from audience_sync.domain.span import Books, Span, SpanKind, SpanState, Tally
+from audience_sync.domain.walk import Survey
 from audience_sync.errors import LeaseLost, UsageError
 from audience_sync.pipeline.ports import Lease, Waiting
+from audience_sync.store import rejections
 from audience_sync.store.engine import Database
 from audience_sync.store.forgotten import count
+from audience_sync.store.gone import abandon_unfinished
 from audience_sync.store.ids import destination_id, known_audience_id
-from audience_sync.store.schema import destination, rejection, run, snapshot, span, told
-from audience_sync.store.span_reads import SpanReads, span_of, spans_with_names
+from audience_sync.store.pair import Pair, of_pair
+from audience_sync.store.schema import destination, resync, run, snapshot, span, told
+from audience_sync.store.span_reads import (
+    SpanReads,
+    span_of,
+    spans_with_names,
+)
+from audience_sync.store.walks import told_seqs
 
 
 class Spans(SpanReads):
@@ -57,62 +65,41 @@ class Spans(SpanReads):
         Raises:
             LeaseLost: the destination was moved by a newer configuration.
         """
-        first = waiting.told_seq is None
-        from_seq = Seq(0) if waiting.told_seq is None else waiting.told_seq
-        lane = Lane.INITIAL if first else Lane.INCREMENTAL
+        pair = self._pair_of(waiting.audience, destination_name)
         forgotten = self._forgotten()
-        total = self._total(waiting, tell)
+        survey = self.surveyed(waiting, pair, tell)
         with self._database.write(lease) as connection:
-            owner = known_audience_id(connection, waiting.audience, lock=True)
-            receiver = self._here(connection, destination_name)
-            newest = _newest(connection, owner)
+            known_audience_id(connection, waiting.audience, lock=True)
+            self._check_place(connection, destination_name)
+            newest = _newest(connection, pair)
             if newest != (waiting.to_seq, waiting.members) or count(connection) != forgotten:
                 return None
-            nobody_yet = first or _nobody_at(connection, owner, from_seq)
-            held_for = holds_initial(total, limits) if nobody_yet else None
-            last = select(func.max(span.c.number)).where(
-                span.c.audience_id == owner, span.c.destination_id == receiver
-            )
-            made = connection.execute(
-                insert(span).values(
-                    audience_id=owner,
-                    destination_id=receiver,
-                    number=(connection.scalar(last) or 0) + 1,
-                    lane=lane,
-                    kind=SpanKind.INITIAL if first else SpanKind.INCREMENTAL,
-                    state=SpanState.HELD if held_for else SpanState.OPEN,
-                    held_for=held_for,
-                    tell=sorted(tell),
-                    from_seq=from_seq,
-                    to_seq=waiting.to_seq,
-                    total=total,
-                    accepted=0,
-                    rejected=0,
-                    skipped=0,
-                    opened_at=self._clock(),
-                )
-            )
-            assert made.inserted_primary_key is not None
-            query = spans_with_names().where(span.c.id == made.inserted_primary_key[0])
+            nobody_yet = _nobody_told(connection, pair)
+            held_for = holds_initial(survey.total, limits) if nobody_yet else None
+            row = _row(waiting, pair, survey.total, held_for)
+            row |= {"tell": sorted(tell), "opened_at": self._clock()}
+            row |= {"number": _last_number(connection, pair) + 1}
+            made = connection.execute(insert(span).values(row)).inserted_primary_key
+            assert made is not None
+            _take_up(connection, waiting, pair, int(made[0]), survey)
+            query = spans_with_names().where(span.c.id == made[0])
             return span_of(connection.execute(query).one())
 
-    def _here(self, connection: Connection, name: str) -> int:
+    def _pair_of(self, key: AudienceKey, name: str) -> Pair:
+        """Makes the destination's row at its first span."""
+        with self._database.write() as connection:
+            return Pair(known_audience_id(connection, key), destination_id(connection, name))
+
+    def _check_place(self, connection: Connection, name: str) -> None:
         """Raises LeaseLost when another process, with a newer configuration, moved ``name``."""
         place = self._places.get(name)
         found = connection.scalar(select(destination.c.place).where(destination.c.name == name))
         if place is not None and found != place:
             raise LeaseLost(f"{name} is at another place now: the configuration was edited")
-        return destination_id(connection, name)
 
     def _forgotten(self) -> int:
         with self._database.read() as connection:
             return count(connection)
-
-    def _total(self, waiting: Waiting, tell: Collection[Tell]) -> int:
-        if waiting.told_seq is None:
-            return waiting.members if Tell.ENTERED in tell else 0
-        changes = self.net(waiting.audience, waiting.told_seq, waiting.to_seq)
-        return sum(1 for change in changes if is_told(change, tell, waiting.kind))
 
     def advance(self, walked: Span, books: Books, tally: Tally, lease: Lease) -> Span:
         with self._database.write(lease) as connection:
@@ -124,16 +111,11 @@ class Spans(SpanReads):
             if not moved.rowcount:
                 raise LeaseLost(f"the span of {walked.audience} is no longer open")
             for outcome, refusals in (("rejected", tally.rejected), ("skipped", tally.skipped)):
-                self._keep(connection, walked, outcome, refusals)
+                if refusals:
+                    pair = _pair_of_span(connection, walked)
+                    now = self._clock()
+                    rejections.keep(connection, pair, walked.id, outcome, refusals, now)
         return replace(walked, position=tally.last_user_id, books=books)
-
-    def _keep(
-        self, connection: Connection, walked: Span, outcome: str, refusals: Sequence[Refusal]
-    ) -> None:
-        always = {"span_id": walked.id, "outcome": outcome, "recorded_at": self._clock()}
-        rows = [always | {"user_id": r.user_id, "reason": r.reason} for r in refusals]
-        if rows:
-            connection.execute(insert(rejection), rows)
 
     def complete(self, walked: Span, lease: Lease) -> None:
         with self._database.write(lease) as connection:
@@ -145,6 +127,12 @@ class Spans(SpanReads):
             if not done.rowcount:
                 raise LeaseLost(f"the span of {walked.audience} is no longer open")
             _set_told(connection, walked)
+            rejections.resolve(connection, walked.id)
+            connection.execute(delete(resync).where(resync.c.span_id == walked.id))
+
+    def abandon(self, walked: Span, lease: Lease) -> None:
+        with self._database.write(lease) as connection:
+            abandon_unfinished(connection, _pair_of_span(connection, walked), self._clock())
 
     def approve(self, held: Span, *, reason: str | None, actor: str) -> None:
         """An operator's yes to a held first delivery, kept in the history.
@@ -176,34 +164,67 @@ class Spans(SpanReads):
             )
 
 
-def _newest(connection: Connection, owner: int) -> tuple[int, int] | None:
+def _row(waiting: Waiting, pair: Pair, total: int, held_for: str | None) -> dict[str, Any]:
+    whole = waiting.kind is not SpanKind.INCREMENTAL
+    return {
+        **pair._asdict(),
+        "lane": waiting.lane,
+        "kind": waiting.kind,
+        "state": SpanState.HELD if held_for else SpanState.OPEN,
+        "held_for": held_for,
+        "from_seq": 0 if whole else waiting.told_seq,
+        "to_seq": waiting.to_seq,
+        "total": total,
+        "accepted": 0,
+        "rejected": 0,
+        "skipped": 0,
+    }
+
+
+def _take_up(
+    connection: Connection, waiting: Waiting, pair: Pair, span_id: int, survey: Survey
+) -> None:
+    """What the span was opened for is done when it is completed."""
+    rejections.take_up(connection, pair, span_id, survey.again)
+    if waiting.kind is SpanKind.RESYNC:
+        here = of_pair(resync, pair.audience_id, pair.destination_id)
+        connection.execute(update(resync).where(here).values(span_id=span_id))
+
+
+def _last_number(connection: Connection, pair: Pair) -> int:
+    last = select(func.max(span.c.number)).where(of_pair(span, *pair))
+    return connection.scalar(last) or 0
+
+
+def _newest(connection: Connection, pair: Pair) -> tuple[int, int] | None:
     """``seq`` and members of the newest snapshot."""
-    current = snapshot.c.audience_id == owner, snapshot.c.state == "current"
+    current = snapshot.c.audience_id == pair.audience_id, snapshot.c.state == "current"
     query = select(snapshot.c.seq, snapshot.c.members).where(*current)
     found = connection.execute(query.order_by(snapshot.c.seq.desc()).limit(1)).one_or_none()
     return None if found is None else (found.seq, found.members)
 
 
-def _nobody_at(connection: Connection, owner: int, seq: Seq) -> bool:
+def _nobody_told(connection: Connection, pair: Pair) -> bool:
+    """Whether the destination takes nobody for a member so far."""
     members = select(snapshot.c.members).where(
-        snapshot.c.audience_id == owner, snapshot.c.state == "current", snapshot.c.seq == seq
+        snapshot.c.audience_id == pair.audience_id,
+        snapshot.c.state == "current",
+        snapshot.c.seq.in_(select(told_seqs(pair).subquery().c.seq)),
     )
-    return not connection.scalar(members)
+    return not any(connection.scalars(members))
+
+
+def _pair_of_span(connection: Connection, walked: Span) -> Pair:
+    """By the span's own row: its destination may have another name by now."""
+    query = select(span.c.audience_id, span.c.destination_id).where(span.c.id == walked.id)
+    return Pair(*connection.execute(query).one())
 
 
 def _set_told(connection: Connection, walked: Span) -> None:
-    """By the span's own row: its destination may have another name by now."""
-    row = connection.execute(select(span).where(span.c.id == walked.id)).one()
-    here = told.c.audience_id == row.audience_id, told.c.destination_id == row.destination_id
-    moved = connection.execute(update(told).where(*here).values(told_seq=walked.to_seq))
-    if not moved.rowcount:
-        connection.execute(
-            insert(told).values(
-                audience_id=row.audience_id,
-                destination_id=row.destination_id,
-                told_seq=walked.to_seq,
-            )
-        )
+    pair = _pair_of_span(connection, walked)
+    here = update(told).where(of_pair(told, *pair))
+    if not connection.execute(here.values(told_seq=walked.to_seq)).rowcount:
+        connection.execute(insert(told).values(**pair._asdict(), told_seq=walked.to_seq))
 
 
 def _book_values(books: Books) -> dict[str, int]:

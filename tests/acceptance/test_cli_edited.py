@@ -33,7 +33,8 @@ def test_audiences_and_destinations_come_and_go(tmp_path: Path) -> None:
     assert told(program.calls("east.ndjson")[30:]) == {"person-0000": False, "person-0030": True}
     shown = program.run("status", "--exit-code")
     assert shown.code == 4
-    assert "! churn  gone  no longer configured; nothing is told about it" in shown.lines()
+    gone = "! churn  gone  no longer configured; nothing is told about it  retire churn"
+    assert gone in shown.lines()
     assert "west is no longer configured; nothing is told there" in shown.lines()
     status = program.run("status", "--json").json()
     assert (status["gone"], status["gone_destinations"]) == (["churn"], ["west"])

@@ -17,6 +17,7 @@ from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.forgotten import reference
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Refusal, Span, Tally
+from audience_sync.domain.walk import Survey
 from audience_sync.errors import ChunkDamaged, LeaseTaken, UsageError
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
@@ -283,14 +284,14 @@ class TestSpans:
 
         log.put(people(*CROWD))
         (waiting,) = log.spans.waiting("crisp", [log.key])
-        total = log.spans._total
+        surveyed = log.spans.surveyed
 
-        def slow(*arguments: Any) -> int:
-            found = total(*arguments)
+        def slow(*arguments: Any) -> Survey:
+            found = surveyed(*arguments)
             forget(log, "zz")
             return found
 
-        log.spans._total = slow  # type: ignore[method-assign]
+        log.spans.surveyed = slow  # type: ignore[method-assign]
         how["lease"] = Leases(log.database).acquire("deliver:crisp:incremental")
         assert log.spans.open(waiting, "crisp", **how) is None
 

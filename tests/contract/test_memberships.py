@@ -11,6 +11,7 @@ import pytest
 
 from audience_sync.domain.audience import Columns, ColumnType, Row, Seq, Tell
 from audience_sync.domain.guard import Limits
+from audience_sync.domain.span import SpanKind
 from audience_sync.engines.instance import open_instance
 from audience_sync.engines.members import DuckDBMembers
 from audience_sync.errors import StoreFailed, UsageError
@@ -121,7 +122,9 @@ def test_backwards_over_another_column(log: Log, members: DuckDBMembers) -> None
 
 def test_forwards_over_another_column_whose_base_is_gone(log: Log, members: DuckDBMembers) -> None:
     log.put(people("a", "b", "c"))
-    waiting = Waiting(audience=log.key, told_seq=None, to_seq=Seq(1), members=3)
+    waiting = Waiting(
+        audience=log.key, kind=SpanKind.INITIAL, told_seq=None, to_seq=Seq(1), members=3
+    )
     lease = new_lease(log.database)
     log.spans.open(waiting, "crisp", tell=frozenset(Tell), limits=Limits(), lease=lease)
     log.put(people("a", "b"))

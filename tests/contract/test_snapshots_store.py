@@ -9,7 +9,7 @@ import pytest
 
 from audience_sync.domain.audience import Audience, AudienceKey, Row, Seq, Tell
 from audience_sync.domain.guard import Limits, Window
-from audience_sync.domain.span import Span
+from audience_sync.domain.span import Span, SpanKind
 from audience_sync.errors import AudienceSyncError, LeaseLost, StoreFailed, UsageError
 from audience_sync.pipeline.ports import Snapshot, Waiting
 from audience_sync.store import chunks
@@ -59,6 +59,7 @@ def open_span(log: Log, destination: str = "crisp", told_seq: int | None = None)
     newest = log.kept[log.seq]
     waiting = Waiting(
         audience=log.key,
+        kind=SpanKind.INITIAL if told_seq is None else SpanKind.INCREMENTAL,
         told_seq=None if told_seq is None else Seq(told_seq),
         to_seq=log.seq,
         members=len(newest),

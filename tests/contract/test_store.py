@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
+from audience_sync.domain.span import SpanKind
 from audience_sync.errors import ConfigError, StoreFailed, UsageError
 from audience_sync.pipeline.ports import Waiting
 from audience_sync.store import chunks, ids
@@ -72,7 +73,9 @@ class TestByteOrder:
     def test_the_database_sorts_and_compares_by_utf8_bytes(self, database: Database) -> None:
         log = Log(database)
         log.put(people("a"))
-        waiting = Waiting(audience=log.key, told_seq=None, to_seq=Seq(1), members=1)
+        waiting = Waiting(
+            audience=log.key, kind=SpanKind.INITIAL, told_seq=None, to_seq=Seq(1), members=1
+        )
         span = log.spans.open(
             waiting,
             "crisp",

@@ -88,6 +88,9 @@ class FakeSpans:
         self.refusals += tally.rejected + tally.skipped
         return moved
 
+    def wanted(self, span: Span) -> bool:
+        return True
+
     def complete(self, span: Span, lease: Lease) -> None:
         assert span == self.stored, "completed from a position that is not stored"
         assert not span.books.remaining

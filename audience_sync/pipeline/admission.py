@@ -1,0 +1,87 @@
+"""Who may be captured and told: what the configuration wants, and what people have ordered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from audience_sync.domain.audience import AudienceKey, Known, State, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.errors import ConfigError, Held
+from audience_sync.pipeline.captures import CaptureOutcome, Configured
+from audience_sync.pipeline.lanes import Subscription
+
+Subscriptions = Mapping[str, Mapping[AudienceKey, Subscription]]
+"""For each destination, how its audiences are told."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Decided anew for each run, from what the store knows then."""
+
+    known: Mapping[AudienceKey, Known]
+    configured: Collection[AudienceKey]
+
+    def refusal(self, audience: Configured) -> CaptureOutcome | None:
+        """Why an audience is not captured, or ``None``.
+
+        ``outcome``: ``paused``, ``retired``, ``renamed?`` or, where its key was another's,
+        ``failed``.
+        """
+        key = audience.audience.key
+        known = self.known.get(key)
+        if known and known.retired_at:
+            return self._retired(audience, known)
+        if audience.state is State.RETIRED:
+            return CaptureOutcome(audience=key, outcome="retired")
+        if audience.state is State.PAUSED or (known and known.paused_at):
+            return CaptureOutcome(audience=key, outcome="paused")
+        vanished = self.vanished()
+        if vanished and known is None and not audience.explicit_key:
+            return CaptureOutcome(audience=key, outcome="renamed?", error=_renamed(key, vanished))
+        return None
+
+    def vanished(self) -> list[AudienceKey]:
+        """Audiences that were captured and not retired, and are no longer configured."""
+        return sorted(
+            known.key
+            for known in self.known.values()
+            if known.seq and not known.retired_at and known.key not in self.configured
+        )
+
+    def subscriptions(
+        self, wanted: Subscriptions, audiences: Mapping[AudienceKey, Configured]
+    ) -> dict[str, dict[AudienceKey, Subscription]]:
+        """``wanted`` without those who are paused, and with those who are leaving."""
+        return {
+            name: {key: how for key, how in of.items() if self.refusal(audiences[key]) is None}
+            | self._leaving(name)
+            for name, of in wanted.items()
+        }
+
+    def _leaving(self, destination: str) -> dict[AudienceKey, Subscription]:
+        """Retired audiences of which nobody is a member any more: all are told so."""
+        tell = frozenset({Tell.EXITED})
+        return {
+            known.key: Subscription(tell=tell, limits=Limits())
+            for known in self.known.values()
+            if known.retired_at and not known.members and destination in known.told_to
+        }
+
+    def _retired(self, audience: Configured, known: Known) -> CaptureOutcome:
+        key, name = known.key, audience.audience.name
+        error = None
+        if name != known.name:
+            error = ConfigError(
+                [f"{name}: the trait key {key} was {known.name}'s, which is retired: write another"]
+            )
+        return CaptureOutcome(audience=key, outcome="failed" if error else "retired", error=error)
+
+
+def _renamed(key: AudienceKey, vanished: Collection[AudienceKey]) -> Held:
+    gone = ", ".join(vanished)
+    return Held(
+        f"new, and {gone} is no longer configured: renamed?",
+        hint=f'if so write key = "{min(vanished)}"; if not, key = "{key}", '
+        f"or retire the other: audience-sync retire {min(vanished)}",
+    )

@@ -1,0 +1,134 @@
+"""What a span walks: the changes it tells, read from the log, and those who are told again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import islice
+
+from sqlalchemy import func, select
+
+from audience_sync.domain.audience import AudienceKey, Row, Seq, Tell
+from audience_sync.domain.change import Change, is_told
+from audience_sync.domain.span import Span, SpanKind, SpanState
+from audience_sync.domain.walk import Standing, Survey, as_state, first_of_each, survey, walk
+from audience_sync.pipeline.ports import Waiting
+from audience_sync.store import rejections
+from audience_sync.store.lookups import Lookups
+from audience_sync.store.net_changes import NetChanges
+from audience_sync.store.pair import Pair, of_pair
+from audience_sync.store.rejections import PAGE
+from audience_sync.store.schema import span, told
+
+
+class Walks(NetChanges):
+    """The walk of a span, and the count of it before it is opened."""
+
+    def changes(self, walked: Span) -> Iterator[Change]:
+        """See ``pipeline.ports.Spans``."""
+        position = walked.position
+        net = self._net(walked)
+        again = self._again(walked)
+        for change in walk(
+            net, again, partial(is_told, tell=walked.tell, kind=walked.audience_kind)
+        ):
+            if position is None or change.user_id > position:
+                yield change
+
+    def surveyed(self, waiting: Waiting, pair: Pair, tell: Collection[Tell]) -> Survey:
+        """What the span that is opened for ``waiting`` will walk."""
+        stand = rejections.standing(self._database, pair)
+        told = partial(is_told, tell=tell, kind=waiting.audience_kind)
+        if waiting.kind is SpanKind.INCREMENTAL:
+            assert waiting.told_seq is not None
+            net = self.net(waiting.audience, waiting.told_seq, waiting.to_seq)
+            return survey(net, stand, told)
+        return self._whole(waiting, pair, list(stand), Tell.ENTERED in tell, told)
+
+    def _whole(
+        self,
+        waiting: Waiting,
+        pair: Pair,
+        stand: list[Standing],
+        members_told: bool,
+        told: partial[bool],
+    ) -> Survey:
+        """Members are counted already; only those who have left are looked at."""
+        key, to_seq = waiting.audience, waiting.to_seq
+        ids = [one.user_id for one in stand]
+        rows = self._rows(key, to_seq, ids)
+        left = [Standing(user_id=user_id, retry=True) for user_id in ids if user_id not in rows]
+        exits = self._exits(key, pair, to_seq, None)
+        members = waiting.members if members_told else len(rows)
+        return Survey(total=members + survey(exits, left, told).total, again=ids)
+
+    def _net(self, walked: Span) -> Iterator[Change]:
+        net = self.net(walked.audience, walked.from_seq, walked.to_seq, after=walked.position)
+        if walked.kind is not SpanKind.RESYNC:
+            return net
+        pair = self._pair(walked)
+        exits = self._exits(walked.audience, pair, walked.to_seq, walked.position)
+        return first_of_each([net, exits])
+
+    def _exits(
+        self, key: AudienceKey, pair: Pair, to_seq: Seq, after: str | None
+    ) -> Iterator[Change]:
+        """Those whom the destination may take for members, and who are none at ``to_seq``."""
+        return first_of_each(
+            [
+                (
+                    change
+                    for change in self.net(key, seq, to_seq, after=after)
+                    if change.after is None
+                )
+                for seq in self.told_seqs(pair)
+            ]
+        )
+
+    def told_seqs(self, pair: Pair) -> list[Seq]:
+        """The snapshots of which the destination was told, the last whole one and parts since.
+
+        What an abandoned span had in flight beyond its position is not known, so its position
+        does not matter: nobody is hurt by ``false`` who was never told ``true``.
+        """
+        with self._database.read() as connection:
+            return [Seq(seq) for seq in connection.scalars(told_seqs(pair))]
+
+    def _again(self, walked: Span) -> Iterator[Change]:
+        """The states of those who are told again; a page of them is in memory at a time."""
+        ids = rejections.taken_up(self._database, walked.id, walked.position)
+        while page := list(islice(ids, PAGE)):
+            rows = self._rows(walked.audience, walked.to_seq, page)
+            for user_id in page:
+                yield as_state(user_id, rows.get(user_id))
+
+    def _rows(self, key: AudienceKey, seq: Seq, user_ids: Collection[str]) -> dict[str, Row]:
+        """The rows of those who are members."""
+        if not user_ids:
+            return {}
+        found = Lookups(self._database).state_at(key, seq, user_ids)
+        return {user_id: row for user_id, row in found.items() if row is not None}
+
+    def _pair(self, walked: Span) -> Pair:
+        """By the span's own row: its destination may have another name by now."""
+        query = select(span.c.audience_id, span.c.destination_id).where(span.c.id == walked.id)
+        with self._database.read() as connection:
+            return Pair(*connection.execute(query).one())
+
+
+def told_seqs(pair: Pair):  # type: ignore[no-untyped-def]  # a compound select of one column
+    """Snapshots of which ``pair`` was told: whole, and in parts by spans abandoned since."""
+    of_span = of_pair(span, *pair)
+    last_whole = (
+        select(func.coalesce(func.max(span.c.number), 0))
+        .where(of_span, span.c.state == SpanState.COMPLETED)
+        .scalar_subquery()
+    )
+    whole = select(told.c.told_seq.label("seq")).where(of_pair(told, *pair))
+    parts = select(span.c.to_seq.label("seq")).where(
+        of_span,
+        span.c.state == SpanState.ABANDONED,
+        span.c.position.is_not(None),
+        span.c.number > last_whole,
+    )
+    return whole.union(parts)
