@@ -95,7 +95,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={"PATH": path, "HOME": str(folder), "TMPDIR": str(folder), **terminal},
+        # The checkout that is tested, whichever one is installed.
+        env={"PATH": path, "PYTHONPATH": str(TOP), "HOME": str(folder), "TMPDIR": str(folder)}
+        | terminal,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
