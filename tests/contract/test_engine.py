@@ -829,6 +829,15 @@ def test_two_values_for_one_user_fail_the_capture(
     assert compare(engine, rows).refused.duplicates == 2
 
 
+@pytest.mark.parametrize("previous", [None, {"a": {"value": 1}}], ids=["first", "later"])
+def test_a_value_beside_none_is_found_though_the_counts_add_up(
+    engine: Engine, previous: Members | None
+) -> None:
+    rows = {"user_id": ["a", "b", "a"], "value": pa.array([1, 2, None])}
+    before = stored([previous], {"value": INT64}) if previous else None
+    assert "(users: 1)" in str(refusal(engine, rows, before, TRAIT))
+
+
 def test_equal_values_are_duplicates_like_any_other(engine: Engine) -> None:
     rows = {
         "user_id": ["a", "b", "a", "a"],
