@@ -37,7 +37,8 @@ class Admission:
         if audience.state is State.PAUSED or (known and known.paused_at):
             return CaptureOutcome(audience=key, outcome="paused")
         vanished = self.vanished()
-        if vanished and known is None and not audience.explicit_key:
+        is_new = known is None or not known.seq
+        if vanished and is_new and not audience.explicit_key:
             return CaptureOutcome(audience=key, outcome="renamed?", error=_renamed(key, vanished))
         return None
 
