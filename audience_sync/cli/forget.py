@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from audience_sync.cli.actor import actor
+from audience_sync.cli.lever import given
 from audience_sync.cli.opened import confirm, opened
 from audience_sync.cli.output import say
 from audience_sync.cli.render import plural
@@ -32,7 +32,7 @@ def forget(context: click.Context, users: tuple[str, ...], reason: str | None, y
     from audience_sync.store.forget import Forgetting, Order, check_reason
 
     user_ids = _checked(users)
-    order = Order(user_ids=user_ids, actor=actor(), reason=reason)
+    order = Order(user_ids=user_ids, given=given(reason))
     check_reason(order)
     with opened(context, writes=True) as app:
         forgetting = Forgetting(app.database, app.leases, now)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.forgotten import without_names
@@ -24,12 +23,11 @@ from audience_sync.store.forget_log import rewrite
 from audience_sync.store.forget_spans import SpanChange, changed_spans, open_spans
 from audience_sync.store.forgotten import remember
 from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given, record
 from audience_sync.store.schema import audience, rejection, run, snapshot, span
-from audience_sync.store.schema import lease as lease_table
 from audience_sync.store.snapshots import Snapshots
+from audience_sync.store.standstill import CAPTURE, HINT, captures, hold
 from audience_sync.store.traces import Traces, find, named_in_orders
-
-LEASED = "stop it or wait until it has ended, then run this again; nothing was changed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +35,7 @@ class Order:
     """Who is to be forgotten, and who says so."""
 
     user_ids: Sequence[str]
-    actor: str
-    reason: str | None = None
+    given: Given
 
 
 class Forgetting:
@@ -69,10 +66,7 @@ class Forgetting:
         """
         check_reason(order)
         with ExitStack() as stack:
-            try:
-                traces = self._forgotten(order, configured, stack)
-            except LeaseTaken as taken:
-                raise LeaseTaken(str(taken), hint=LEASED) from None
+            traces = self._forgotten(order, configured, stack)
         self._database.wipe()
         return traces
 
@@ -80,29 +74,18 @@ class Forgetting:
         self, order: Order, configured: Collection[AudienceKey], stack: ExitStack
     ) -> Traces:
         # Who is reading a source now has not heard of this order, and would bring the users back.
-        held = self._hold(stack, self._captures(configured))
+        held = hold(stack, self._leases, captures(self._database, configured))
         self._sweep(held)
         traces = self.find(order.user_ids)
-        owners = sorted(traces.audience_ids | self._owners(traces.positions))
+        owners = sorted(traces.audience_ids | traces.delivered)
         with self._database.read() as connection:
             lanes = {f"deliver:{s.destination}:{s.lane}" for s in open_spans(connection, owners)}
-        held += self._hold(stack, sorted(lanes))
+        held += hold(stack, self._leases, sorted(lanes))
         changes = changed_spans(self._database, owners, traces.positions, order.user_ids)
         with self._database.write(*held) as connection:
             _check_still(connection, owners, changes)
             self._remove(connection, order, traces, changes)
         return traces
-
-    def _hold(self, stack: ExitStack, names: Collection[str]) -> list[Lease]:
-        return [stack.enter_context(self._leases.hold(name)) for name in names]
-
-    def _captures(self, configured: Collection[AudienceKey]) -> list[str]:
-        """Every audience that is, was, or may be captured at this moment, whoever configured it."""
-        leased = select(lease_table.c.name).where(lease_table.c.name.startswith("capture:"))
-        with self._database.read() as connection:
-            keys = connection.scalars(select(audience.c.key)).all()
-            names = set(connection.scalars(leased))
-        return sorted(names | {f"capture:{key}" for key in (*keys, *configured)})
 
     def _sweep(self, held: Sequence[Lease]) -> None:
         """What killed captures staged is nobody's."""
@@ -111,14 +94,9 @@ class Forgetting:
         with self._database.read() as connection:
             keys = set(connection.scalars(staged))
         for lease in held:
-            key = AudienceKey(lease.name.removeprefix("capture:"))
+            key = AudienceKey(lease.name.removeprefix(CAPTURE))
             if key in keys:
                 snapshots.sweep(key, lease)
-
-    def _owners(self, span_ids: Collection[int]) -> set[int]:
-        with self._database.read() as connection:
-            found = connection.scalars(select(span.c.audience_id).where(span.c.id.in_(span_ids)))
-            return set(found)
 
     def _remove(
         self,
@@ -138,12 +116,18 @@ class Forgetting:
         connection.execute(delete(rejection).where(rejection.c.user_id.in_(order.user_ids)))
         for run_id, counts in named_in_orders(connection, order.user_ids):
             connection.execute(update(run).where(run.c.id == run_id).values(counts=counts))
-        connection.execute(insert(run).values(**_run(order, traces, now)))
+        counts = {
+            "users": len(order.user_ids),
+            "audiences": len(traces.audience_ids),
+            "chunks": len(traces.chunks),
+            "rejections": traces.rejections,
+        }
+        record(connection, "forget", order.given, now, counts, outcome="forgotten")
 
 
 def check_reason(order: Order) -> None:
     """Raises UsageError: it would keep what is to be forgotten."""
-    reason = order.reason or ""
+    reason = order.given.reason or ""
     if without_names(reason, order.user_ids) != reason:
         raise UsageError(
             "the reason names the person who is to be forgotten, and it is kept",
@@ -164,22 +148,4 @@ def _check_still(
     for opened in open_spans(connection, owners):
         if opened.id not in known:
             name = f"deliver:{opened.destination}:{opened.lane}"
-            raise LeaseTaken(f"another process is at work on {name}")
-
-
-def _run(order: Order, traces: Traces, now: datetime) -> dict[str, Any]:
-    counts = {
-        "reason": order.reason,
-        "users": len(order.user_ids),
-        "audiences": len(traces.audience_ids),
-        "chunks": len(traces.chunks),
-        "rejections": traces.rejections,
-    }
-    return {
-        "kind": "forget",
-        "started_at": now,
-        "ended_at": now,
-        "outcome": "forgotten",
-        "counts": counts,
-        "actor": order.actor,
-    }
+            raise LeaseTaken(f"another process is at work on {name}", hint=HINT)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from audience_sync.domain.span import Span
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from audience_sync.store.retention import OPEN
-from audience_sync.store.schema import chunk, snapshot, span
+from audience_sync.store.schema import chunk, rejection, snapshot, span
 from audience_sync.store.span_reads import SpanReads, span_of, spans_with_names
 from audience_sync.store.traces import is_one_of
 
@@ -58,6 +58,8 @@ def changed_spans(
 
 def _untold(spans: SpanReads, walked: Span, user_ids: Sequence[str], before: _Before) -> int:
     """How many of the users the walk has yet to tell."""
+    if not walked.books.remaining:
+        return 0
     position = walked.position
     ahead = [u for u in user_ids if position is None or u > position]
     return sum(_is_walked(spans, walked, user_id, before) for user_id in ahead)
@@ -74,7 +76,8 @@ def _is_walked(spans: SpanReads, walked: Span, user_id: str, before: _Before) ->
 
 
 class _Before:
-    """The nearest user who stays before one who goes, in all that is kept of an audience.
+    """The nearest user who stays before one who goes, in all that is kept of an audience: its log,
+    and the rejections that may be told again.
 
     A walk that goes on after either of them meets the same users.
     """
@@ -90,7 +93,18 @@ class _Before:
             of_set = place.snapshot_id, place.part
             if nearest.get(of_set) is None:
                 nearest[of_set] = self._last(place, user_id)
-        return max((found for found in nearest.values() if found is not None), default=None)
+        found = [*nearest.values(), self._rejected(user_id)]
+        return max((one for one in found if one is not None), default=None)
+
+    def _rejected(self, user_id: str) -> str | None:
+        query = select(func.max(rejection.c.user_id)).where(
+            rejection.c.audience_id == self._owner,
+            rejection.c.user_id < user_id,
+            rejection.c.user_id.not_in(self._user_ids),
+        )
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(query)
+        return found
 
     def _places(self, user_id: str) -> list[Row[Any]]:
         """Chunks that begin before the user, the last of each set first."""

@@ -35,11 +35,15 @@ class ChunkTrace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traces:
-    """``positions``: spans, of whatever state, that stopped exactly at one of the users."""
+    """``positions``: spans, of whatever state, that stopped exactly at one of the users.
+
+    ``delivered``: audiences with such a span, or with a rejection of one of the users.
+    """
 
     chunks: tuple[ChunkTrace, ...]
     rejections: int
     positions: tuple[int, ...]
+    delivered: frozenset[int]
 
     def audiences_of(self, user_id: str) -> list[AudienceKey]:
         return sorted({trace.audience for trace in self.chunks if user_id in trace.users})
@@ -57,15 +61,20 @@ def find(database: Database, user_ids: Collection[str]) -> Traces:
     """
     with database.read() as connection:
         places = connection.execute(_places(user_ids)).all()
-        rejections = connection.execute(
-            select(func.count()).select_from(rejection).where(rejection.c.user_id.in_(user_ids))
-        ).scalar_one()
-        positions = connection.scalars(select(span.c.id).where(span.c.position.in_(user_ids)))
-        stopped_at = tuple(positions.all())
+        rejected = connection.execute(
+            select(span.c.audience_id, func.count())
+            .join(rejection)
+            .where(rejection.c.user_id.in_(user_ids))
+            .group_by(span.c.audience_id)
+        ).all()
+        stopped = connection.execute(
+            select(span.c.id, span.c.audience_id).where(span.c.position.in_(user_ids))
+        ).all()
     return Traces(
         chunks=tuple(_with_users(database, places, user_ids)),
-        rejections=rejections,
-        positions=stopped_at,
+        rejections=sum(count for _, count in rejected),
+        positions=tuple(span_id for span_id, _ in stopped),
+        delivered=frozenset(owner for owner, _ in rejected) | {owner for _, owner in stopped},
     )
 
 

@@ -25,6 +25,7 @@ from audience_sync.store.forget import Forgetting, Order
 from audience_sync.store.forgotten import forgotten
 from audience_sync.store.installation import installation_of
 from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given, Orders
 from audience_sync.store.traces import Traces
 from tests.fakes.snapshot_log import START, Clock, Log, column, execute, new_lease, people, scalar
 
@@ -44,7 +45,7 @@ def log(database: Database) -> Log:
 def forget(log: Log, *user_ids: str, **other: Any) -> Traces:
     """With every lease free, as when nothing is at work; the log may go on after it."""
     execute(log.database, "UPDATE lease SET expires_at = 0")
-    order = Order(user_ids=user_ids or (WHO,), actor="ann@ops", **other)
+    order = Order(user_ids=user_ids or (WHO,), given=Given(actor="ann@ops", **other))
     traces = Forgetting(log.database, Leases(log.database), Clock()).forget(order)
     log.lease = new_lease(log.database, f"capture:{log.key}")
     log.kept = {
@@ -262,6 +263,35 @@ class TestSpans:
         forget(log)
         assert stored(log, span).books.total == 1
 
+    def rejected_and_gone(self, log: Log) -> Span:
+        """Rejected first, then no member any more and in no chunk; to be told again."""
+        log.put(people(*CROWD))
+        span = advanced(log, opened(log), "z", "b", "d", WHO)
+        log.spans.complete(span, new_lease(log.database))
+        log.put(people("a", "z"))
+        log.put(people("a", "z", "zz"))
+        later = advanced(log, opened(log), "zz", "b", "d", WHO)
+        log.spans.complete(later, new_lease(log.database))
+        log.put(people("a", "z", "y"), base=True)
+        log.snapshots.prune(log.key, log.clock.now, log.lease)
+        Orders(log.database, log.clock).retry([log.key], ["crisp"], Given(actor="ann@ops"))
+        return opened(log)
+
+    def test_one_who_is_only_to_be_told_again(self, log: Log) -> None:
+        span = self.rejected_and_gone(log)
+        assert walked(log, span) == ["b", "d", WHO, "y", "zz"]
+        assert span.books.total == 5
+        assert forget(log).chunks == ()
+        assert stored(log, span).books.total == 4
+        assert walked(log, span) == ["b", "d", "y", "zz"]
+
+    def test_the_one_before_may_be_one_who_is_told_again(self, log: Log) -> None:
+        span = advanced(log, self.rejected_and_gone(log), WHO)
+        forget(log)
+        assert stored(log, span).position == "d"
+        assert walked(log, span) == ["y", "zz"]
+        assert stored(log, span).books.remaining == 2
+
     def test_a_held_first_delivery(self, log: Log) -> None:
         log.put(people(*CROWD))
         span = opened(log, limits=Limits(max_initial=1))
@@ -300,7 +330,7 @@ class TestLeases:
     def test_a_capture_that_goes_on_is_not_disturbed(self, log: Log) -> None:
         """Also of an audience that does not have the user yet: it may be about to."""
         log.put(people("a"))
-        order = Order(user_ids=[WHO], actor="ann@ops")
+        order = Order(user_ids=[WHO], given=Given(actor="ann@ops"))
         with pytest.raises(LeaseTaken, match="capture:vip") as taken:
             Forgetting(log.database, Leases(log.database), Clock()).forget(order)
         assert "nothing was changed" in str(taken.value.hint)
@@ -312,7 +342,7 @@ class TestLeases:
         Leases(log.database).acquire(name)
         with pytest.raises(LeaseTaken, match=name):
             Forgetting(log.database, Leases(log.database), Clock()).forget(
-                Order(user_ids=[WHO], actor="ann@ops"), [AudienceKey("configured")]
+                Order(user_ids=[WHO], given=Given(actor="ann@ops")), [AudienceKey("configured")]
             )
 
     def test_nor_a_delivery_of_an_audience_with_the_user(self, log: Log) -> None:
@@ -321,7 +351,7 @@ class TestLeases:
         taken = pytest.raises(LeaseTaken, match="deliver:crisp:initial")
         with self.only(log, "deliver:crisp:initial"), taken:
             Forgetting(log.database, Leases(log.database), Clock()).forget(
-                Order(user_ids=["b"], actor="ann@ops")
+                Order(user_ids=["b"], given=Given(actor="ann@ops"))
             )
         assert log.members(1) == people(*CROWD)
         assert forgotten(log.database) is None
@@ -333,7 +363,7 @@ class TestLeases:
         other.put(people(WHO))
         with self.only(log, "deliver:crisp:initial") as lease:
             Forgetting(log.database, Leases(log.database), Clock()).forget(
-                Order(user_ids=[WHO], actor="ann@ops")
+                Order(user_ids=[WHO], given=Given(actor="ann@ops"))
             )
             Leases(log.database).renew(lease)
         assert other.members(1) == {}

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audience_sync.domain.audience import Seq, Tell
-from audience_sync.domain.change import Change, is_told
+from audience_sync.domain.change import Change
 from audience_sync.domain.guard import Limits
+from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Refusal, Span, Tally
 from audience_sync.errors import StoreFailed
 from audience_sync.store import chunks, schema
@@ -26,7 +27,9 @@ from audience_sync.store.engine import Database
 from audience_sync.store.forget import Forgetting, Order
 from audience_sync.store.installation import installation_of
 from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given, Orders
 from tests.fakes.snapshot_log import (
+    HOUR,
     START,
     Clock,
     Log,
@@ -39,6 +42,7 @@ from tests.fakes.snapshot_log import (
 
 IDS = ["10", "9", "B", "a", "aa", "b", "é", "z", "ￜ", "𝔸"]
 EMAILS = ["x@example.com", "y@example.com"]
+ANN = Given(actor="ann@ops")
 DESTINATIONS = ["crisp", "segment"]
 TELLS = [frozenset(Tell), frozenset({Tell.ENTERED, Tell.EXITED}), frozenset({Tell.UPDATED})]
 
@@ -56,6 +60,8 @@ STEPS = st.one_of(
     st.tuples(st.just("prune"), st.integers(0, 5), st.none()),
     st.tuples(st.just("walk"), st.sampled_from(DESTINATIONS), st.integers(0, 12)),
     st.tuples(st.just("walk"), st.sampled_from(DESTINATIONS), st.integers(0, 12)),
+    st.tuples(st.just("retry"), st.sampled_from(DESTINATIONS), st.none()),
+    st.tuples(st.just("resync"), st.sampled_from(DESTINATIONS), st.none()),
 )
 HISTORIES = st.tuples(MEMBERS, st.lists(STEPS, min_size=1, max_size=9))
 SOME = st.sets(st.sampled_from([*IDS, "nobody"]), min_size=1, max_size=3)
@@ -66,6 +72,7 @@ class World:
         installation_of(database, START)
         self.database = database
         self.log = Log(database, rows_per_chunk=rows_per_chunk)
+        self.orders = Orders(database, self.log.clock)
         self.held: list[tuple[int, int, dict[str, Any]]] = []
         """Id and predecessor of each held snapshot, and its members."""
 
@@ -82,16 +89,23 @@ class World:
             self.log.snapshots.prune(self.log.key, self.log.clock.now, self.log.lease)
         elif what == "walk":
             self.walk(first, second)
+        elif what == "retry":
+            self.orders.retry([self.log.key], [first], ANN)
+        elif what == "resync":
+            self.orders.resync(self.log.key, [first], ANN)
+            self.log.clock.now += HOUR
 
     def walk(self, destination: str, steps: int) -> None:
         """Open what waits, and tell so many members; every third is rejected."""
         spans = self.log.spans
         lane = new_lease(self.database, f"deliver:{destination}:any")
+        for span in [s for kind in Lane for s in spans.superseded(destination, kind)]:
+            spans.abandon(span, lane)
         for waiting in spans.waiting(destination, [self.log.key]):
             tell = TELLS[steps % 3]
             spans.open(waiting, destination, tell=tell, limits=Limits(), lease=lane)
         for span in spans.unfinished(destination):
-            told = [c.user_id for c in self.ahead(span)]
+            told = [change.user_id for change in spans.changes(span)]
             if part := told[:steps]:
                 tally = Tally(last_user_id=part[-1], accepted=len(part) - len(part[::3]))
                 tally.rejected = [Refusal(user_id=user_id, reason="no") for user_id in part[::3]]
@@ -99,11 +113,6 @@ class World:
             if len(told) <= steps:
                 (done,) = spans.unfinished(destination)
                 spans.complete(done, lane)
-
-    def ahead(self, span: Span) -> list[Change]:
-        return [
-            c for c in self.log.spans.changes(span) if is_told(c, span.tell, span.audience_kind)
-        ]
 
     def unfinished(self) -> list[Span]:
         return [span for name in DESTINATIONS for span in self.log.spans.unfinished(name)]
@@ -125,7 +134,7 @@ class World:
 
     def forget(self, user_ids: set[str]) -> None:
         execute(self.database, "UPDATE lease SET expires_at = 0")
-        order = Order(user_ids=sorted(user_ids), actor="ann@ops")
+        order = Order(user_ids=sorted(user_ids), given=ANN)
         Forgetting(self.database, Leases(self.database), Clock()).forget(order)
         self.log.lease = new_lease(self.database, f"capture:{self.log.key}")
 
@@ -202,7 +211,7 @@ def compare(world: World, user_ids: set[str]) -> None:
         rest = list(world.log.spans.changes(span))
         assert rest == never(walks[span.id], user_ids)
         assert span.books.handled == was.books.handled
-        assert span.books.remaining == len(world.ahead(span))
+        assert span.books.remaining == len(rest)
         assert replace(span, position=was.position, books=was.books) == was
 
     world.log.kept = kept
