@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
+from audience_sync.cli.db_copy import copy
+from audience_sync.cli.db_restored import restored
 from audience_sync.cli.opened import load
 from audience_sync.cli.output import say
 from audience_sync.cli.render import to_json
@@ -12,6 +14,10 @@ from audience_sync.cli.render import to_json
 @click.group()
 def db() -> None:
     """Look after the store."""
+
+
+db.add_command(copy)
+db.add_command(restored)
 
 
 @db.command()

@@ -44,14 +44,20 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, of_one_moment: bool = False) -> Iterator[Connection]:
         """A short read transaction.
+
+        Args:
+            of_one_moment: it may be long, and sees nothing that is written meanwhile.
 
         Raises:
             StoreFailed: the store cannot be reached or read.
         """
-        with self._translated(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._translated(), self._engine.connect() as connection:
+            if of_one_moment and not self.is_sqlite:  # SQLite always reads so
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self, lease: Lease | None = None, *others: Lease) -> Iterator[Connection]:

@@ -25,6 +25,8 @@ DURATION = 60.0
 """Seconds for which a lease holds without renewal."""
 RENEW_EVERY = 10.0
 RELEASE_WITHIN = 5.0
+BEYOND_ANY_HOLDER = 1_000
+"""By so much epochs rise where a former holder may know a later one than the store."""
 FREE = {"holder": "", "epoch": 0, "expires_at": 0.0}
 
 log = structlog.get_logger(__name__)
@@ -118,6 +120,26 @@ class Leases:
                 connection.execute(_mine(lease).values(expires_at=0.0, epoch=lease.epoch + 1))
         except StoreFailed as error:
             log.warning("lease not released", lease=lease.name, error=str(error))
+
+
+def free_all(connection: Connection) -> None:
+    """Free the leases that a backup brought along.
+
+    A process that held one after the backup was taken has a later epoch than the store: it must
+    not be taken for whoever gets that one again.
+
+    Raises:
+        LeaseTaken: a living process holds one.
+    """
+    query = select(table.c.name, table.c.holder, table.c.expires_at, _now(connection))
+    for row in connection.execute(query.with_for_update()).all():
+        if row.expires_at > row[3] and not is_dead(row.holder):
+            raise LeaseTaken(
+                f"another process is at work on {row.name}",
+                hint="stop it, or wait for a minute if it ran when the backup was taken",
+            )
+    epoch = table.c.epoch + BEYOND_ANY_HOLDER
+    connection.execute(update(table).values(holder="", epoch=epoch, expires_at=0.0))
 
 
 def me() -> str:

@@ -120,17 +120,6 @@ class Orders:
                 self._record(connection, "resync", given, counts, audience_id=owner)
         return sorted(pairs)
 
-    def resync_everything(self, given: Given) -> int:
-        """As ``resync`` for every audience and destination; how many pairs."""
-        now = self._clock()
-        with self._database.write() as connection:
-            pairs = begun_pairs(connection)
-            for pair in pairs:
-                request_resync(connection, pair, now)
-            connection.execute(update(audience).values(next_due=now))
-            self._record(connection, "restored", given, {"pairs": len(pairs)})
-        return len(pairs)
-
     def retry(
         self, keys: Collection[AudienceKey], destinations: Collection[str], given: Given
     ) -> int:

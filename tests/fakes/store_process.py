@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import inspect
 
 from audience_sync.errors import AudienceSyncError, LeaseTaken, StoreFailed
+from audience_sync.store import copy as copying
 from audience_sync.store import forget as forgetting
 from audience_sync.store import migrate
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given
 from tests.fakes.snapshot_log import START, Log, people
 
 
@@ -156,7 +158,7 @@ def _killed(url: str, step: str) -> list[object]:
 
 def die_at(step: str) -> None:
     if step == "end":
-        migrate._run = _then_die(migrate._run)  # type: ignore[assignment]
+        migrate._run = _then_die(migrate._run)
         return
     from alembic import op
 
@@ -172,12 +174,18 @@ def die_at(step: str) -> None:
     op.create_table = create_table  # type: ignore[assignment]
 
 
-def _then_die(run: Callable[[Connection], None]) -> Callable[[Connection], None]:
-    def work(connection: Connection) -> None:
-        run(connection)
+def _then_die(run: Callable[..., None]) -> Callable[..., None]:
+    def work(*arguments: object, **named: object) -> None:
+        run(*arguments, **named)
         die()
 
     return work
+
+
+def copy(url: str, to: str) -> None:
+    """Be killed when most of it has been written."""
+    copying._continue_numbers = lambda _: die()
+    copying.copy(Database(url), Database(to))
 
 
 def forget(url: str, user_id: str, step: str) -> None:
@@ -187,10 +195,10 @@ def forget(url: str, user_id: str, step: str) -> None:
     if step == "wipe":
         database.wipe = die  # type: ignore[method-assign]
     elif step == "commit":
-        forgetting.insert = _then_die(forgetting.insert)  # type: ignore[assignment]
+        forgetting.record = _then_die(forgetting.record)
     else:
         setattr(forgetting, step, lambda *_: die())
-    order = forgetting.Order(user_ids=[user_id], actor="ann@ops")
+    order = forgetting.Order(user_ids=[user_id], given=Given(actor="ann@ops"))
     forgetting.Forgetting(database, Leases(database), lambda: START).forget(order)
 
 
@@ -215,6 +223,7 @@ ORDERS: dict[str, Callable[..., None]] = {
     "stage-without-room": stage_without_room,
     "write-as-nobody": write_as_nobody,
     "killed-migrations": killed_migrations,
+    "copy": copy,
     "forget": forget,
 }
 
