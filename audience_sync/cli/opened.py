@@ -112,10 +112,14 @@ def places(app: App, names: Sequence[str]) -> list[str]:
 
 
 def check_order(app: App, picked: Sequence[Configured], cycle_time: datetime) -> None:
-    """Raises UsageError when an explicit ``--now`` is before a last capture."""
+    """Raises UsageError when an explicit ``--now`` is before the last capture of one that is due
+    to be captured at all."""
     from audience_sync.pipeline.capture import check_not_backwards
 
+    admission = app.admission()
     for configured in picked:
+        if admission.refusal(configured) is not None:
+            continue
         last = app.snapshots.last_captured(configured.audience.key)
         check_not_backwards(cycle_time, last)
 

@@ -25,10 +25,11 @@ def track(
 ) -> dict[str, Any] | None:
     """The body of one call, without ``messageId`` and ``sentAt``; ``None`` where there is no event.
 
-    Of the carried columns only the e-mail travels, where Track calls have it.
+    Telling anew what has not changed is none. Of the carried columns only the e-mail travels,
+    where Track calls have it.
     """
     event = event_of(change.kind, computation.kind)
-    if event is None:
+    if event is None or change.before == change.after:
         return None
     properties = {
         KEY_PROPERTY[computation.kind]: computation.key,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from audience_sync.domain.audience import Row, Tell
 from audience_sync.domain.change import Change
@@ -83,3 +83,31 @@ def first_of_each(sets: Iterable[Iterable[Change]]) -> Iterator[Change]:
     """All users of ``sets``, each once: the change of the first set that has one."""
     for _, found in groupby(heapq.merge(*sets, key=BY_USER), key=BY_USER):
         yield next(found)
+
+
+def as_told(
+    members: Iterable[Change], told: Sequence[tuple[str | None, Iterable[Change]]]
+) -> Iterator[Change]:
+    """Members as they are told anew: as entered, or unchanged where the destination knows them.
+
+    Args:
+        members: all of them, as entered.
+        told: of each time it was told, up to whom (``None``: everybody), and the changes since.
+    """
+    users: list[Iterator[tuple[str, int, Change]]] = [_numbered(-1, members)]
+    users += [_numbered(number, changes) for number, (_, changes) in enumerate(told)]
+    for user_id, group in groupby(heapq.merge(*users, key=itemgetter(0)), key=itemgetter(0)):
+        found = {number: change for _, number, change in group}
+        if -1 not in found:
+            continue
+        is_new = all(
+            (up_to is not None and user_id > up_to)
+            or (number in found and found[number].before is None)
+            for number, (up_to, _) in enumerate(told)
+        )
+        member = found[-1]
+        yield member if is_new else replace(member, before=member.after)
+
+
+def _numbered(number: int, changes: Iterable[Change]) -> Iterator[tuple[str, int, Change]]:
+    return ((change.user_id, number, change) for change in changes)

@@ -17,7 +17,7 @@ from audience_sync.store.gone import release
 from audience_sync.store.pair import Pair
 from audience_sync.store.rejections import forget_resolved
 from audience_sync.store.schema import audience, chunk, gone, snapshot, span, told
-from audience_sync.store.walks import told_seqs
+from audience_sync.store.walks import told_points
 
 OPEN = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
 
@@ -98,7 +98,7 @@ def _told_seqs(connection: Connection, owner: int) -> Iterator[int]:
     for place in set(connection.scalars(told_to.union(begun_at))) - set(
         connection.scalars(released)
     ):
-        yield from connection.scalars(told_seqs(Pair(owner, place)))
+        yield from connection.scalars(told_points(Pair(owner, place)))
 
 
 def _drop_base(connection: Connection, snapshot_id: int) -> None:

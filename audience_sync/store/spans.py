@@ -30,7 +30,7 @@ from audience_sync.store.span_reads import (
     span_of,
     spans_with_names,
 )
-from audience_sync.store.walks import told_seqs
+from audience_sync.store.walks import told_points
 
 
 class Spans(SpanReads):
@@ -209,7 +209,7 @@ def _nobody_told(connection: Connection, pair: Pair) -> bool:
     members = select(snapshot.c.members).where(
         snapshot.c.audience_id == pair.audience_id,
         snapshot.c.state == "current",
-        snapshot.c.seq.in_(select(told_seqs(pair).subquery().c.seq)),
+        snapshot.c.seq.in_(select(told_points(pair).subquery().c.seq)),
     )
     return not any(connection.scalars(members))
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import func, null, select
 
 from audience_sync.domain.audience import AudienceKey, Row, Seq, Tell
 from audience_sync.domain.change import Change, is_told
 from audience_sync.domain.span import Span, SpanKind, SpanState
-from audience_sync.domain.walk import Standing, Survey, as_state, first_of_each, survey, walk
+from audience_sync.domain.walk import (
+    Standing,
+    Survey,
+    Told,
+    as_state,
+    as_told,
+    first_of_each,
+    survey,
+    walk,
+)
 from audience_sync.pipeline.ports import Waiting
 from audience_sync.store import rejections
 from audience_sync.store.lookups import Lookups
@@ -19,6 +29,13 @@ from audience_sync.store.net_changes import NetChanges
 from audience_sync.store.pair import Pair, of_pair
 from audience_sync.store.rejections import PAGE
 from audience_sync.store.schema import span, told
+
+
+class Point(NamedTuple):
+    """A destination was told of the snapshot ``seq``, up to a ``user_id``; ``None``: everybody."""
+
+    seq: Seq
+    up_to: str | None
 
 
 class Walks(NetChanges):
@@ -29,9 +46,7 @@ class Walks(NetChanges):
         position = walked.position
         net = self._net(walked)
         again = self._again(walked)
-        for change in walk(
-            net, again, partial(is_told, tell=walked.tell, kind=walked.audience_kind)
-        ):
+        for change in walk(net, again, _tells(walked)):
             if position is None or change.user_id > position:
                 yield change
 
@@ -58,41 +73,44 @@ class Walks(NetChanges):
         ids = [one.user_id for one in stand]
         rows = self._rows(key, to_seq, ids)
         left = [Standing(user_id=user_id, retry=True) for user_id in ids if user_id not in rows]
-        exits = self._exits(key, pair, to_seq, None)
+        is_first = waiting.kind is SpanKind.INITIAL
+        exits = iter(()) if is_first else self._exits(key, pair, to_seq, None)
         members = waiting.members if members_told else len(rows)
         return Survey(total=members + survey(exits, left, told).total, again=ids)
 
     def _net(self, walked: Span) -> Iterator[Change]:
-        net = self.net(walked.audience, walked.from_seq, walked.to_seq, after=walked.position)
+        key, to_seq, after = walked.audience, walked.to_seq, walked.position
+        net = self.net(key, walked.from_seq, to_seq, after=after)
         if walked.kind is not SpanKind.RESYNC:
             return net
         pair = self._pair(walked)
-        exits = self._exits(walked.audience, pair, walked.to_seq, walked.position)
-        return first_of_each([net, exits])
+        points = self._points(key, pair)
+        members = as_told(
+            net, [(p.up_to, self.net(key, p.seq, to_seq, after=after)) for p in points]
+        )
+        return first_of_each([members, self._exits(key, pair, to_seq, after)])
 
     def _exits(
         self, key: AudienceKey, pair: Pair, to_seq: Seq, after: str | None
     ) -> Iterator[Change]:
-        """Those whom the destination may take for members, and who are none at ``to_seq``."""
-        return first_of_each(
-            [
-                (
-                    change
-                    for change in self.net(key, seq, to_seq, after=after)
-                    if change.after is None
-                )
-                for seq in self.told_seqs(pair)
-            ]
-        )
-
-    def told_seqs(self, pair: Pair) -> list[Seq]:
-        """The snapshots of which the destination was told, the last whole one and parts since.
+        """Those whom the destination may take for members, and who are none at ``to_seq``.
 
         What an abandoned span had in flight beyond its position is not known, so its position
         does not matter: nobody is hurt by ``false`` who was never told ``true``.
         """
+        since = (self.net(key, p.seq, to_seq, after=after) for p in self._points(key, pair))
+        return first_of_each([_exits_of(changes) for changes in since])
+
+    def _points(self, key: AudienceKey, pair: Pair) -> list[Point]:
+        """What the destination was told: the last whole snapshot, and parts of later ones.
+
+        Where it was gone for so long that the way from there is no longer kept, the oldest
+        snapshot that is stands in: whoever left before that is not known any more.
+        """
         with self._database.read() as connection:
-            return [Seq(seq) for seq in connection.scalars(told_seqs(pair))]
+            found = [Point(Seq(seq), up_to) for seq, up_to in connection.execute(told_points(pair))]
+        oldest = Lookups(self._database).kept(key)[:1] if found else []
+        return [Point(max([point.seq, *oldest]), point.up_to) for point in found]
 
     def _again(self, walked: Span) -> Iterator[Change]:
         """The states of those who are told again; a page of them is in memory at a time."""
@@ -116,19 +134,32 @@ class Walks(NetChanges):
             return Pair(*connection.execute(query).one())
 
 
-def told_seqs(pair: Pair):  # type: ignore[no-untyped-def]  # a compound select of one column
-    """Snapshots of which ``pair`` was told: whole, and in parts by spans abandoned since."""
+def _tells(walked: Span) -> Told:
+    """Whether a change is told; a resync tells those who stayed as they were as well."""
+    told = partial(is_told, tell=walked.tell, kind=walked.audience_kind)
+    if walked.kind is not SpanKind.RESYNC:
+        return told
+    whom = {change for change in (Tell.ENTERED, Tell.EXITED) if change in walked.tell}
+    return lambda change: (Tell.EXITED if change.after is None else Tell.ENTERED) in whom
+
+
+def _exits_of(changes: Iterator[Change]) -> Iterator[Change]:
+    return (change for change in changes if change.after is None)
+
+
+def told_points(pair: Pair):  # type: ignore[no-untyped-def]  # a compound select
+    """Snapshots of which ``pair`` was told: whole, and up to a user by spans abandoned since."""
     of_span = of_pair(span, *pair)
     last_whole = (
         select(func.coalesce(func.max(span.c.number), 0))
         .where(of_span, span.c.state == SpanState.COMPLETED)
         .scalar_subquery()
     )
-    whole = select(told.c.told_seq.label("seq")).where(of_pair(told, *pair))
-    parts = select(span.c.to_seq.label("seq")).where(
+    whole = select(told.c.told_seq.label("seq"), null().label("up_to"))
+    parts = select(span.c.to_seq.label("seq"), span.c.position.label("up_to")).where(
         of_span,
         span.c.state == SpanState.ABANDONED,
         span.c.position.is_not(None),
         span.c.number > last_whole,
     )
-    return whole.union(parts)
+    return whole.where(of_pair(told, *pair)).union(parts)

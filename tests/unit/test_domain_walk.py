@@ -1,0 +1,43 @@
+"""What a resync tells: who is new to the destination has entered, who is known has not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audience_sync.domain.audience import Tell
+from audience_sync.domain.change import Change
+from audience_sync.domain.walk import as_told
+
+
+def entered(*user_ids: str) -> list[Change]:
+    return [Change(user_id=user_id, before=None, after={}) for user_id in user_ids]
+
+
+def exited(*user_ids: str) -> list[Change]:
+    return [change.inverse() for change in entered(*user_ids)]
+
+
+def new(members: Sequence[Change], *told: tuple[str | None, list[Change]]) -> list[str]:
+    found = list(as_told(members, told))
+    assert [change.user_id for change in found] == [change.user_id for change in members]
+    assert {change.kind for change in found} <= {Tell.ENTERED, Tell.UPDATED}
+    return [change.user_id for change in found if change.kind is Tell.ENTERED]
+
+
+def test_everybody_is_new_where_nothing_was_told() -> None:
+    assert new(entered("a", "b")) == ["a", "b"]
+
+
+def test_who_entered_since_is_new() -> None:
+    since = sorted([*entered("b"), *exited("c")], key=lambda change: change.user_id)
+    assert new(entered("a", "b", "d"), (None, since)) == ["b"]
+
+
+def test_an_abandoned_delivery_told_up_to_its_position() -> None:
+    assert new(entered("a", "b", "c"), ("b", [])) == ["c"]
+    assert new(entered("a", "b", "c"), ("b", entered("a"))) == ["a", "c"]
+
+
+def test_one_who_was_told_once_is_known() -> None:
+    """Told of the first snapshot, then in part of a later one in which ``b`` had come."""
+    assert new(entered("a", "b", "c"), (None, entered("b", "c")), ("b", [])) == ["c"]
