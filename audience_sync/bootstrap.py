@@ -23,6 +23,7 @@ from audience_sync.domain.message_id import keyed
 from audience_sync.domain.span import Span
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.engines.instance import open_instance
+from audience_sync.engines.members import DuckDBMembers
 from audience_sync.errors import ConfigError
 from audience_sync.pipeline.admission import Admission
 from audience_sync.pipeline.captures import Captures, Configured
@@ -35,9 +36,11 @@ from audience_sync.store import migrate, overview, schema
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database
 from audience_sync.store.gone import settle
+from audience_sync.store.history import Histories
 from audience_sync.store.ids import another_kind
 from audience_sync.store.installation import Installation, installation_of
 from audience_sync.store.leases import Leases
+from audience_sync.store.lookups import Lookups
 from audience_sync.store.orders import Given, Orders
 from audience_sync.store.rejections import Rejections
 from audience_sync.store.retirement import Retirement
@@ -67,6 +70,9 @@ class App:
     orders: Orders
     rejections: Rejections
     engine: DuckDBEngine
+    members: DuckDBMembers
+    lookups: Lookups
+    histories: Histories
     sources: Mapping[str, FilesSource]
     destinations: Mapping[str, Destination]
     audiences: Mapping[AudienceKey, Configured]
@@ -168,6 +174,9 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         orders=Orders(database, now),
         rejections=Rejections(database),
         engine=DuckDBEngine(duckdb.cursor),
+        members=DuckDBMembers(duckdb.cursor),
+        lookups=Lookups(database),
+        histories=Histories(database),
         sources=sources,
         destinations=_destinations(loaded, installation),
         audiences={a.key: _configured(a, sources) for a in config.audiences},

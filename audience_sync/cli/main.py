@@ -21,7 +21,10 @@ from audience_sync.cli.check import check
 from audience_sync.cli.config_schema import config
 from audience_sync.cli.db import db
 from audience_sync.cli.diff import diff
+from audience_sync.cli.explain import explain
+from audience_sync.cli.export import export
 from audience_sync.cli.forget import forget
+from audience_sync.cli.history import history
 from audience_sync.cli.init import init
 from audience_sync.cli.output import complain, finish, mute, prepare, warn
 from audience_sync.cli.pause import pause, resume
@@ -68,7 +71,8 @@ def cli(context: click.Context, files: tuple[Path, ...]) -> None:
 
 
 COMMANDS = (
-    *(init, check, diff, sync, status, approve, forget, config, db),
+    *(init, check, diff, sync, status, history, explain, export),
+    *(approve, forget, config, db),
     *(pause, resume, resync, retire, rejections),
 )
 for command in COMMANDS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TextIO
+from typing import Any, TextIO
 
 import rich_click as click
 
@@ -44,10 +47,30 @@ def write(text: str, *, flush: bool = True) -> None:
         BrokenPipeError: nobody reads it any more.
         OutputFailed: it is full or broken.
     """
-    try:
+    with _told():
         sys.stdout.write(text)
         if flush:
             sys.stdout.flush()
+
+
+class StandardOutput(io.RawIOBase):
+    """Standard output for bytes; ``write`` writes all of them, and raises as the function does."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        with _told():
+            # What is no terminal has a buffer; it takes everything, or raises.
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return len(data)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

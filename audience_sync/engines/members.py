@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import duckdb
 import pyarrow as pa
@@ -20,7 +20,7 @@ class DuckDBMembers:
     def __init__(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> None:
         self._connect = connect
 
-    def read(self, membership: Membership) -> Iterator[pa.RecordBatch]:
+    def read(self, membership: Membership) -> Generator[pa.RecordBatch]:
         """*members*, streamed.
 
         Raises:

@@ -93,6 +93,24 @@ class Lookups:
                 history.append((FIRST, Change(user_id=user_id, before=None, after=row)))
         return history
 
+    def with_email(self, key: AudienceKey, email: str) -> set[str]:
+        """Everyone who has, or had, this e-mail in what is kept. Reads all of it, chunk by chunk.
+
+        Args:
+            email: upper and lower case are the same.
+        """
+        kept, log = self.kept(key), self._log(key)
+        found: set[str] = set()
+        for base in [row for row in log if row.has_base][-1:]:
+            for batch in chunks.read(self._database, base.id, chunks.BASE, rows=base.members):
+                found |= _ids_with(batch, email, prefixes=("",))
+        for row in log:
+            if row.seq > kept[0]:
+                rows = _changes(row)
+                for batch in chunks.read(self._database, row.id, chunks.CHANGES, rows=rows):
+                    found |= _ids_with(batch, email, prefixes=("before.", "after."))
+        return found
+
     def _log(self, key: AudienceKey) -> Sequence[LogRow]:
         with self._database.read() as connection:
             return connection.execute(current_log(key).order_by(snapshot.c.seq)).all()
@@ -162,6 +180,15 @@ class Lookups:
 
 def _changes(row: LogRow) -> int:
     return int(row.entered + row.exited + row.updated)
+
+
+def _ids_with(batch: pa.RecordBatch, email: str, *, prefixes: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for name in batch.schema.names:
+        if name.casefold() in {f"{prefix}email" for prefix in prefixes}:
+            same = pc.equal(pc.utf8_lower(batch.column(name)), email.lower())
+            found.update(batch.column(0).filter(same).to_pylist())
+    return found
 
 
 def _only(batch: pa.RecordBatch, user_ids: Sequence[str]) -> pa.RecordBatch:

@@ -33,7 +33,7 @@ MAKE = re.compile(r"(?:^\$ |`|^)make (\w+)", re.MULTILINE)
 PLAN = re.compile(r"\b\d{8}T\d{4,6}Z-[0-9a-f]{12}\b")
 MOVING = (
     (PLAN, "PLAN"),
-    (re.compile(r"\b\d{1,2} [A-Z][a-z]{2}( \d{4})? \d\d:\d\d UTC"), "TIME"),
+    (re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} (\d{4} )?)?\d\d:\d\d UTC"), "TIME"),
     (re.compile(r"under 1 s|\b[\d,]+ (s|min|h|days)\b"), "DURATION"),
     (re.compile(r"[ \t]+"), " "),
 )
