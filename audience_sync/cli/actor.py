@@ -13,4 +13,4 @@ def actor() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # OSError from Python 3.13 on
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{socket.gethostname()}".encode(errors="backslashreplace").decode()

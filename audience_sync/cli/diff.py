@@ -28,7 +28,9 @@ EXIT_CHANGES = 4
     "--format", "form", type=click.Choice(list(PRINTERS)), default="table", show_default=True
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-@click.option("--members", type=click.IntRange(0), default=0, help="Show so many who change.")
+@click.option(
+    "--members", type=click.IntRange(0, 10**9), default=0, help="Show so many who change."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 4 when there are changes.")
 @click.pass_context
 def diff(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def init(context: click.Context, example: bool, force: bool) -> int:
     if example:
         shop = target.parent / "examples" / "shop"
         files |= {shop / file.name: file for file in sorted(template("examples/shop").iterdir())}
-    there = [str(path) for path in files if path.exists()]
+    there = [str(path) for path in files if os.path.lexists(path)]
     if there and not force:
         raise UsageError(f"{', '.join(there)} is there already", hint="--force writes over it")
     for path, original in files.items():

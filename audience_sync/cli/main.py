@@ -45,6 +45,14 @@ EXIT_INTERRUPTED = 130
 class Commands(click.RichGroup):
     """A group in which a reader of our output who leaves early, as ``head`` does, is no error."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Whatever is said on the command line can be stored and shown."""
+        for argument in args:
+            shown = argument.encode(errors="backslashreplace").decode()
+            if shown != argument:
+                raise click.UsageError(f"{shown} is not UTF-8 text", context)
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)

@@ -15,6 +15,7 @@ from click.exceptions import Exit
 
 from audience_sync.cli.output import warn
 from audience_sync.cli.signals import withheld
+from audience_sync.domain.schedule import FIRST_YEAR, LAST_YEAR, is_cycle_time
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from audience_sync.pipeline.captures import Configured
 
 EXIT_DECLINED = 1
-FIRST_YEAR, LAST_YEAR = 1970, 2200
-"""Of a cycle time; beyond, a time plus a cadence or a zone may not exist."""
 
 
 def load(context: click.Context) -> Loaded:
@@ -138,9 +137,9 @@ class Time(click.ParamType[datetime]):
             time = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value} is not a time such as 2026-01-31 or 2026-01-31T06:00Z")
-        if not FIRST_YEAR < time.year < LAST_YEAR:
-            self.fail(f"{value} is not between {FIRST_YEAR} and {LAST_YEAR}")
         zoned = time if time.tzinfo else time.replace(tzinfo=UTC)
+        if not is_cycle_time(zoned):
+            self.fail(f"{value} is not between {FIRST_YEAR} and {LAST_YEAR}")
         return zoned.astimezone(UTC).replace(microsecond=0)
 
 

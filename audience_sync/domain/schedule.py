@@ -10,6 +10,8 @@ from typing import Protocol
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 DURATION = re.compile(r"(?:\d+[smhdw])+\Z")
 LONGEST = timedelta(days=3660)
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+"""Of a cycle time."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -30,6 +32,11 @@ def parse_duration(text: str) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError("must be at most ten years")
     return timedelta(seconds=seconds)
+
+
+def is_cycle_time(time: datetime) -> bool:
+    """Whether a cycle may be for ``time``: much further away, a time and a cadence overflow."""
+    return FIRST_YEAR < time.year < LAST_YEAR
 
 
 class Cadence(Protocol):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 
 from audience_sync.domain.audience import Audience, Seq
 from audience_sync.domain.guard import Limits, Verdict, judge, percent
+from audience_sync.domain.schedule import is_cycle_time
 from audience_sync.errors import Held, SourceRefused, UsageError
 from audience_sync.pipeline.ports import (
     Capture,
@@ -24,6 +26,9 @@ from audience_sync.pipeline.ports import (
     Snapshots,
     Source,
 )
+
+DIGEST = re.compile(r"[0-9a-f]+\Z")
+"""Of a plan id, or its beginning."""
 
 BASE_AFTER = 0.25
 """Changes above this part of the newest base make the next base."""
@@ -185,13 +190,13 @@ def plan_time(plan: str) -> datetime:
     Raises:
         UsageError: not a plan id.
     """
-    stamp, dash, digest = plan.partition("-")
+    stamp, _, digest = plan.partition("-")
     for form in ("%Y%m%dT%H%MZ", "%Y%m%dT%H%M%SZ"):
         try:
             time = datetime.strptime(stamp, form).replace(tzinfo=UTC)
         except ValueError:
             continue
-        if dash and digest:
+        if DIGEST.match(digest) and is_cycle_time(time):
             return time
     raise UsageError(f"{plan} is not a plan id", hint="audience-sync diff shows them")
 

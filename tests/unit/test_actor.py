@@ -17,6 +17,12 @@ def test_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert actor() == "ann@ops"
 
 
+def test_a_name_that_is_no_text_can_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "\udcff")
+    monkeypatch.setattr(socket, "gethostname", lambda: "ops")
+    assert actor() == "\\udcff@ops"
+
+
 @pytest.mark.parametrize("error", [KeyError, OSError])
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     def nameless() -> str:
