@@ -164,6 +164,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def quoted(name: str) -> str:
+    """``name`` as a name of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _dialect(path: Path, name: str, options: Options) -> Dialect:
     packed = compression(path, options.get("compression"))
     encoding, skip = _codec(options), _skip(options)

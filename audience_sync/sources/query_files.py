@@ -34,6 +34,10 @@ READERS = {
 }
 READER_OF = {Format.CSV: "read_csv", Format.JSON: "read_json", Format.PARQUET: "read_parquet"}
 ROW_MAKERS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
+TYPING_OF_SOME = frozenset({"types", "dtypes", "column_types"})
+TYPING = TYPING_OF_SOME | {"all_varchar", "auto_detect", "columns"}
+"""Options of read_csv that state the types of columns."""
+
 READING_NODES = frozenset({"CTE_NODE", "RECURSIVE_CTE_NODE", "SELECT_NODE", "SET_OPERATION_NODE"})
 
 
@@ -52,6 +56,8 @@ class FileReader:
     format: Format
     names: tuple[str, ...]
     options: Mapping[str, str | None]
+    typed: frozenset[str] | None
+    """Columns, in lower case, whose types the query states; ``None``: all of them."""
     bare: bool
     alias: str | None
     """The name under which the query knows it, where the query itself gives it none."""
@@ -150,6 +156,7 @@ def _bare(node: Node, query: str) -> FileReader:
         format=format_,
         names=(name,),
         options={},
+        typed=frozenset(),
         bare=True,
         alias=None if node["alias"] else base_name(name),
     )
@@ -170,6 +177,7 @@ def _call(node: Node, query: str, format_: Format) -> FileReader:
         format=format_,
         names=_literals(files, function),
         options=dict(_option(argument) for argument in arguments[1:]),
+        typed=_typed(arguments[1:]),
         bare=False,
         alias=None if node["alias"] else function,
     )
@@ -189,12 +197,28 @@ def _literals(files: Node, function: str) -> tuple[str, ...]:
 
 
 def _option(argument: Node) -> tuple[str, str | None]:
+    name, value = _named(argument)
+    literal = value.get("literal")
+    return name, literal["text"] if literal else None
+
+
+def _typed(arguments: Sequence[Node]) -> frozenset[str] | None:
+    """From ``types = {'n': 'INTEGER'}``; a list of types, and other options, are of all columns."""
+    typed: set[str] = set()
+    for name, value in map(_named, arguments):
+        if name in TYPING_OF_SOME and value.get("function_name") == "struct_pack":
+            typed |= {column["name"].lower() for column in value["arguments"]}
+        elif name in TYPING:
+            return None
+    return frozenset(typed)
+
+
+def _named(argument: Node) -> tuple[str, Node]:
     """``delim := ';'`` and ``delim = ';'``."""
     name, value = argument["name"], argument["expression"]
     if not name and value.get("type") == "COMPARE_EQUAL" and "column_names" in value["left"]:
         name, value = value["left"]["column_names"][-1], value["right"]
-    literal = value.get("literal")
-    return name.lower(), literal["text"] if literal else None
+    return name.lower(), value
 
 
 def _is_text(node: Node) -> bool:

@@ -39,6 +39,13 @@ TYPE = re.compile(
     r"|TIME(?:STAMP)?(?: WITH TIME ZONE)?|TINYINT|UUID)\b(?=[^'\"]*\Z)"
 )
 """The name of a type, after the last quoted value."""
+NOT_FOR_TEXT = re.compile(r"Cannot compare values of type VARCHAR|No function matches.*\(VARCHAR")
+IS_TEXT = (
+    "the column is text, as some value is not written like the others (2026-01-31, 1234, true); "
+    "state its type to be told the line, as in "
+    "read_csv('orders.csv', types = {'completed_at': 'TIMESTAMPTZ'}), "
+    "or how it is written: dateformat = '%d/%m/%Y'"
+)
 LONGEST = 300
 """Characters of one line of DuckDB's about the query."""
 
@@ -138,13 +145,7 @@ def _of_the_query(text: str) -> SourceRefused:
     """The author's own words, and the names of columns: two lines of them."""
     lines = [line.strip() for line in text.partition("\nLINE ")[0].splitlines() if line.strip()]
     shown = " ".join(line[:LONGEST] for line in lines[:2]).partition("Error: ")[2]
-    hint = None
-    if "Cannot compare values of type VARCHAR" in shown:
-        hint = (
-            "the column holds something that is no such value; state its type to be told the line, "
-            "as in read_csv('orders.csv', types = {'completed_at': 'TIMESTAMPTZ'})"
-        )
-    return SourceRefused(f"query: {shown}", hint=hint)
+    return SourceRefused(f"query: {shown}", hint=IS_TEXT if NOT_FOR_TEXT.search(shown) else None)
 
 
 def _of_csv(text: str, file: CsvFile) -> SourceRefused:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -20,6 +18,7 @@ import pytest
 from audience_sync.errors import SourceFailed, SourceRefused
 from audience_sync.pipeline.ports import Source
 from audience_sync.sources.files import FilesSource
+from tests.fakes.nobody import as_nobody, open_folder
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
 SECRET = "jane.doe"
@@ -270,6 +269,148 @@ def test_a_header_of_text_above_rows_of_text_is_a_header(source: FilesSource, wr
 def test_a_hash_begins_an_id_and_no_comment(source: FilesSource, write: Write) -> None:
     write("x.csv", "user_id\n#a\nb\n#c\n")
     assert rows(source, "FROM 'x.csv'") == [("#a",), ("b",), ("#c",)]
+
+
+# --- types that lose something ------------------------------------------------------------------
+
+UUID = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+TWENTY_DIGITS = "12345678901234567890"
+KEPT_AS_TEXT = [
+    *("007", "0x10", "-0", "+4912345", "1_000", TWENTY_DIGITS, TWENTY_DIGITS * 3),
+    *("t", "F", "yes", "No"),
+    *("01/02/2026", "13/02/2026", "01-02-2026", "1-2-2026", "12-2-26", "02/01/2026 10:00:00"),
+]
+SIX = datetime(2026, 1, 31, 6, tzinfo=UTC)
+TYPED: list[tuple[str, str, object]] = [
+    ("7", "BIGINT", 7),
+    (" 7 ", "BIGINT", 7),
+    (str(-(2**63)), "BIGINT", -(2**63)),
+    (str(2**63 - 1), "BIGINT", 2**63 - 1),
+    ("true", "BOOLEAN", True),
+    ("FALSE", "BOOLEAN", False),
+    ("1.50", "DOUBLE", 1.5),
+    ("1.23E+15", "DOUBLE", 1.23e15),
+    ("2026-01-31", "DATE", date(2026, 1, 31)),
+    ("2026-01-31T06:00:00", "TIMESTAMP", SIX.replace(tzinfo=None)),
+    ("2026-01-31 06:00:00Z", "TIMESTAMP WITH TIME ZONE", SIX),
+]
+
+
+@pytest.mark.parametrize("text", KEPT_AS_TEXT)
+def test_a_value_that_its_type_would_change_is_text(
+    source: FilesSource, write: Write, text: str
+) -> None:
+    """An id that is 16 where 0x10 stands is another person, whatever the column is called."""
+    write("x.csv", f"customer,n\n{text},1\n")
+    query = "SELECT typeof(customer), customer AS user_id, n FROM 'x.csv'"
+    assert rows(source, query) == [("VARCHAR", text, 1)]
+    write("x.csv", "customer,n\n" + "".join(f"{n},1\n" for n in range(30_000)) + f"{text},1\n")
+    assert rows(source, f"SELECT customer FROM 'x.csv' WHERE customer = '{text}'") == [(text,)]
+
+
+@pytest.mark.parametrize(("text", "type_", "value"), TYPED, ids=[text for text, _, _ in TYPED])
+def test_a_value_that_its_type_keeps_has_the_type(
+    source: FilesSource, write: Write, text: str, type_: str, value: object
+) -> None:
+    write("x.csv", f"user_id,n\na,{text}\nb,\n")
+    query = "SELECT typeof(n), n FROM 'x.csv' WHERE user_id = 'a'"
+    assert rows(source, query) == [(type_, value)]
+
+
+def test_a_whole_number_among_floats_loses_no_digit(source: FilesSource, write: Write) -> None:
+    write("x.csv", "user_id,n\na,9007199254740993\nb,2.5\n")
+    assert rows(source, "SELECT n FROM 'x.csv'") == [("9007199254740993",), ("2.5",)]
+
+
+def test_what_is_not_written_in_all_files_alike_is_text(source: FilesSource, write: Write) -> None:
+    write("1.csv", "user_id,n\na,7\n")
+    write("2.csv", "user_id,n\na,+7\n")
+    assert rows(source, "SELECT n FROM '*.csv' ORDER BY n") == [("+7",), ("7",)]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("dateformat = '%m/%d/%Y'", "01/02/2026", date(2026, 1, 2)),
+        ("dateformat = '%d/%m/%Y'", "01/02/2026", date(2026, 2, 1)),
+        ("timestampformat = '%d.%m.%Y %H:%M'", "31.01.2026 06:00", SIX.replace(tzinfo=None)),
+        ("types = {'n': 'BIGINT'}", "+7", 7),
+        ("types = {'N': 'BIGINT'}", "0x10", 16),
+        ("types = ['VARCHAR', 'BIGINT']", "0x10", 16),
+        ("all_varchar = true", "7", "7"),
+        ("header = true, columns = {'user_id': 'VARCHAR', 'n': 'HUGEINT'}", "7", 7),
+    ],
+)
+def test_what_is_said_of_a_column_is_no_guess(
+    source: FilesSource, write: Write, option: str, text: str, value: object
+) -> None:
+    write("x.csv", f"user_id,n\na,{text}\n")
+    assert rows(source, f"SELECT n FROM read_csv('x.csv', {option})") == [(value,)]
+
+
+def test_beside_stated_types_a_column_that_would_change_is_refused(
+    source: FilesSource, write: Write
+) -> None:
+    write("x.csv", "user_id,customer,n\n0x10,7,1\n0x11,8,2\n")
+    error = refusal(source, "FROM read_csv('x.csv', types = {'n': 'BIGINT'})")
+    assert str(error) == "x.csv: column user_id: taken for BIGINT, some values would change"
+    assert error.hint == "state its type too: types = {…, 'user_id': 'VARCHAR'}"
+    stated = "types = {'n': 'BIGINT', user_id: 'VARCHAR'}"
+    assert len(rows(source, f"FROM read_csv('x.csv', {stated})")) == 2
+
+
+def test_ids_without_a_header_are_text_too(source: FilesSource, write: Write) -> None:
+    write("x.csv", "0x10,0x10\n")
+    query = "FROM read_csv('x.csv', header = false, names = ['user_id', 'n'])"
+    assert rows(source, query) == [("0x10", "0x10")]
+
+
+def test_columns_that_duckdb_adds_keep_their_types(source: FilesSource, write: Write) -> None:
+    write("day=7/x.csv", "user_id,n\n0x10,0x10\n")
+    added = "hive_partitioning = true, filename = true"
+    query = f"SELECT user_id, n, day FROM read_csv('day=*/x.csv', {added})"
+    assert rows(source, query) == [("0x10", "0x10", 7)]
+
+
+JSON_TEXTS = {
+    "a UUID in capitals": (f'"{UUID}"', [UUID]),
+    "texts and numbers": ('"a"}\n{"x":12', ["a", "12"]),
+    "texts and truth": ('"yes"}\n{"x":true', ["yes", "true"]),
+    "a day that may be a month": ('"01-02-2026"', ["01-02-2026"]),
+    "more digits than a number has": (TWENTY_DIGITS * 2, [TWENTY_DIGITS * 2]),
+    "more digits, and a fraction": (f'{TWENTY_DIGITS}}}\n{{"x":2.5', [TWENTY_DIGITS, "2.5"]),
+}
+
+
+@pytest.mark.parametrize(("content", "values"), JSON_TEXTS.values(), ids=JSON_TEXTS)
+def test_a_text_in_json_stays_what_it_is(
+    source: FilesSource, write: Write, content: str, values: list[str]
+) -> None:
+    write("x.ndjson", f'{{"x":{content}}}\n')
+    assert rows(source, "SELECT x FROM 'x.ndjson'") == [(value,) for value in values]
+    write("y.ndjson", '{"x":null}\n')
+    assert rows(source, "SELECT x FROM '*.ndjson' WHERE x IS NOT NULL") == [(v,) for v in values]
+
+
+def test_a_text_inside_an_object_stays_what_it_is(source: FilesSource, write: Write) -> None:
+    one = f'{{"o":{{"id":"{UUID}","of a":[{{"b":"{UUID}"}}],"m":1}}}}\n'
+    write("x.ndjson", one + '{"o":{"id":null,"of a":[],"m":"text"}}\n')
+    query = "SELECT o.id, o.\"of a\"[1].b, o.m FROM 'x.ndjson'"
+    assert rows(source, query) == [(UUID, UUID, "1"), (None, None, "text")]
+
+
+def test_ids_in_json_are_text_even_where_they_look_like_times(
+    source: FilesSource, write: Write
+) -> None:
+    write("x.json", '[{"user_id":"2026-01-31","t":"2026-01-31"}]')
+    assert rows(source, "FROM 'x.json'") == [("2026-01-31", date(2026, 1, 31))]
+
+
+def test_json_that_needs_no_other_types_is_left_to_duckdb(
+    source: FilesSource, write: Write
+) -> None:
+    write("x.json", "[1, 2]")
+    assert rows(source, "SELECT json AS user_id FROM 'x.json'") == [(1,), (2,)]
 
 
 # --- an empty audience is a header and nothing else -----------------------------------------------
@@ -731,24 +872,10 @@ def test_the_same_options_at_their_harmless_value_are_kept(
 # --- the system and the machine -------------------------------------------------------------------
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may read everything."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Unlike ``tmp_path``, open to everybody."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with open_folder() as found:
+        yield found
 
 
 def test_a_file_that_may_not_be_read_is_refused(
