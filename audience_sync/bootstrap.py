@@ -228,7 +228,7 @@ def _places(config: Config) -> dict[str, str]:
     return {
         name: canonical(place.endpoint)
         if isinstance(place, SegmentDestination)
-        else str(place.path.resolve())
+        else os.path.realpath(place.path)
         for name, place in config.destinations.items()
     }
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from audience_sync.config.placeholder import is_placeholder
 
@@ -16,7 +16,8 @@ ADDRESS = re.compile(
     re.DOTALL,
 )
 HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?\Z", re.DOTALL)
-SECRET_IN_QUERY = re.compile(r"[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=([^&]+)")
+PARAMETER = re.compile(r"[?&](?P<name>[^=&?]*)=(?P<value>[^&]*)")
+SECRET_PARAMETER = re.compile(r"password|passwd|secret|token")
 LITERAL_PASSWORD = re.compile(r"://[^:/@\s]*:(?P<password>[^@/]*)@")
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
 POSTGRESQL = frozenset({"postgresql", "postgresql+psycopg"})
@@ -76,15 +77,20 @@ def secrets_of(text: str) -> set[str]:
         password = parse(text).password
     except ValueError:
         return set()
-    found = {password, *SECRET_IN_QUERY.findall(text)}
+    found = {password, *_secret_parameters(text)}
     return {form for secret in found if secret for form in (secret, unquote(secret))}
 
 
 def has_literal_password(written: str) -> bool:
     """Whether a password stands in the file itself; ``written`` is not yet filled in."""
     match = LITERAL_PASSWORD.search(written)
-    values = SECRET_IN_QUERY.findall(written) + ([match["password"]] if match else [])
+    values = _secret_parameters(written) + ([match["password"]] if match else [])
     return any(value and "${" not in value for value in values)
+
+
+def _secret_parameters(text: str) -> list[str]:
+    found = PARAMETER.finditer(text)
+    return [match["value"] for match in found if SECRET_PARAMETER.search(match["name"])]
 
 
 def store_url(text: str) -> str:
@@ -125,22 +131,22 @@ def _check_postgresql(url: Address) -> None:
 def absolute_sqlite(text: str, folder: Path) -> str:
     """``sqlite:///state.db`` with the file in ``folder``; any other text as it is.
 
+    SQLAlchemy decodes the path, so whatever stands in the folder's name is encoded. Spaces are
+    encoded for whoever wrote them plainly.
+
     Raises:
-        ValueError: the folder's name cannot stand in a URL.
+        ValueError: the folder's name is no text.
     """
     scheme, slashes, rest = text.partition(":///")
-    path, mark, query = rest.partition("?")
-    if (
-        scheme.lower() not in SQLITE
-        or not slashes
-        or not path
-        or path.startswith(("/", ":", "file:"))
-    ):
+    if scheme.lower() not in SQLITE or not slashes:
         return text
-    # SQLAlchemy decodes nothing in this path, so a "?" would start the query, escaped or not.
-    if "?" in str(folder):
-        raise ValueError('lies in a folder with "?" in its name, which a URL cannot hold')
-    return f"{scheme}:///{os.path.abspath(folder / path)}{mark}{query}"
+    path, mark, query = rest.replace(" ", "%20").partition("?")
+    if path and not path.startswith(("/", ":", "file:")):
+        try:
+            path = os.path.abspath(os.path.join(quote(str(folder)), path))
+        except UnicodeEncodeError:
+            raise ValueError("lies in a folder whose name is not UTF-8 text") from None
+    return f"{scheme}:///{path}{mark}{query}"
 
 
 def endpoint(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from audience_sync.config.files import Unreadable, read
 from audience_sync.config.places import quoted
 
-TOKEN = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)\}|\$\{")
+TOKEN = re.compile(r"\$\$\{|\$\{(?P<inside>(?:[^}$]|\$(?!\{))*)\}|\$\{")
 VARIABLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?\Z", re.DOTALL)
 SECRET_NAME = re.compile(r"key|token|secret|pass|pwd|pw\b|cred|auth|dsn", re.IGNORECASE)
 SECRET_FILE_LIMIT = 64 * 1024
@@ -56,7 +56,7 @@ def _value(
     if inside is not None and inside.startswith("file:"):
         return _of_file(inside.removeprefix("file:").strip(), folder, filled)
     match = VARIABLE.match(inside or "")
-    if match is None or "${" in (inside or ""):
+    if match is None:
         filled.problems.append(
             (
                 "has a ${…} that cannot be read",

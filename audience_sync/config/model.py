@@ -44,7 +44,11 @@ def _cores() -> int:
 
 
 def _spill() -> Any:
-    return os.path.join(tempfile.gettempdir(), "audience-sync-spill")
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # there is none that can be written to, which is told when it is needed
+        folder = "/tmp"  # noqa: S108
+    return os.path.join(folder, f"audience-sync-spill-{os.geteuid()}")
 
 
 def _default(text: str, description: str) -> Any:

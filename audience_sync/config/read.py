@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import tomllib
@@ -58,9 +59,9 @@ def read_all(
     waiting = list(reversed(paths))
     while waiting:
         path = waiting.pop()
-        if os.path.realpath(path) in seen:
+        if (real := _real(path)) in seen:
             continue
-        seen.add(os.path.realpath(path))
+        seen.add(real)
         document = _document(path, len(seen), findings)
         if document is None:
             complete = False
@@ -68,6 +69,13 @@ def read_all(
         documents.append(document)
         waiting += reversed(list(_included(document, environ, findings)))
     return documents, complete
+
+
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except OSError:  # the current folder is gone, and with it whatever is relative to it
+        return str(path)
 
 
 def _document(path: Path, order: int, findings: Findings) -> Document | None:
@@ -147,11 +155,25 @@ def _included(document: Document, environ: Mapping[str, str], findings: Findings
             findings.problem(place, text, hint)
         if not filled.problems:
             found = list(_matches(filled.text, document.file.parent))
-            if not found and glob.has_magic(filled.text):
+            if not found and _is_closed(document.file.parent / filled.text):
+                findings.problem(place, f"the folder of {quoted(pattern)} may not be read")
+            elif not found and glob.has_magic(filled.text):
                 findings.warn(place, f"no file matches {quoted(pattern)}")
             elif not found:
                 findings.problem(place, f"file {quoted(pattern)} does not exist")
             yield from found
+
+
+def _is_closed(pattern: Path) -> bool:
+    """Whether the folder above the first wildcard may not be looked into, and so seems empty."""
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parent.parts)
+    folder = Path(*plain)
+    try:
+        os.listdir(folder)
+        os.stat(folder / "anything")
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 def _matches(pattern: str, folder: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -22,6 +23,9 @@ LOCK_PATIENCE = 5.0
 """Seconds to wait for the other lane's append; one takes milliseconds."""
 
 BLOCK = 64 * 1024
+
+NEVER = frozenset({errno.ELOOP, errno.ENAMETOOLONG})
+"""Of a path that cannot be one."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -63,9 +67,10 @@ class NdjsonDestination:
         with explained(self.name, self.path):
             if not self.path.parent.is_dir():
                 raise FileNotFoundError
-            if self.path.exists() and not self.path.is_file():
+            there = mode_of(self.path)
+            if there is not None and not stat.S_ISREG(there):
                 raise IsADirectoryError
-            if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            if not os.access(self.path.parent if there is None else self.path, os.W_OK):
                 raise PermissionError
 
 
@@ -122,6 +127,14 @@ class NdjsonSender:
                 hint="choose another path, or end the line",
             )
         os.ftruncate(file, start)
+
+
+def mode_of(path: Path) -> int | None:
+    """``None`` when nothing is there; ``pathlib`` says the same of links that lead in a circle."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -191,4 +204,7 @@ def explained(name: str, path: Path) -> Iterator[None]:
             f"{name}: no permission to write {path}", hint="let this user read and write it"
         ) from None
     except OSError as error:
-        raise RetryLater(f"{name}: {path} could not be written ({error.strerror})") from None
+        text = f"{name}: {path} could not be written ({error.strerror})"
+        if error.errno in NEVER:
+            raise DestinationPaused(text, hint="choose another `path`") from None
+        raise RetryLater(text) from None

@@ -26,6 +26,7 @@ from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import BadCalls, DestinationPaused, RetryLater
 from audience_sync.pipeline.ports import Destination, MemberCalls, SpanContext
+from tests.fakes.nobody import as_nobody
 from tests.fakes.tracking_api import Served, serve
 
 CAPTURED_AT = datetime(2026, 10, 7, 6, 0, tzinfo=UTC)
@@ -502,7 +503,10 @@ class TestNdjson(DestinationTests):
     def test_a_place_that_cannot_be_used(self, tmp_path: Path, calls: list[MemberCalls]) -> None:
         (tmp_path / "file").touch()
         os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "loop").symlink_to("loop")
         for path, text in [
+            (tmp_path / "loop", "could not be written"),
+            (tmp_path / ("x" * 300), "could not be written"),
             (tmp_path, "is not a regular file"),
             (tmp_path / "pipe", "is not a regular file"),
             (tmp_path / "missing" / "calls.ndjson", "does not exist"),
@@ -520,7 +524,7 @@ class TestNdjson(DestinationTests):
         path.parent.chmod(0o500)
         path.chmod(0o400)
         sender: NdjsonSender = ndjson(path).sender()
-        with nobody(), pytest.raises(DestinationPaused, match="no permission"):
+        with as_nobody(), pytest.raises(DestinationPaused, match="no permission"):
             sender.send(calls)
 
 
@@ -533,16 +537,3 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Root may write anywhere, so not as root."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import make_url
 
 from audience_sync.config.load import Loaded, load
 from audience_sync.config.model import NdjsonDestination, SegmentDestination, Written
@@ -18,6 +20,7 @@ from audience_sync.domain.audience import Kind, OnRetire, State, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.schedule import Every
 from audience_sync.errors import ConfigError
+from tests.fakes.nobody import as_nobody, open_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +73,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.guard == Limits()
     assert config.engine.memory_limit == 768_000_000
     assert config.engine.threads >= 1
-    assert config.engine.spill.name == "audience-sync-spill"
+    assert config.engine.spill.name == f"audience-sync-spill-{os.geteuid()}"
     assert config.engine.spill.is_absolute()
     assert config.sources["shop"].root == tmp_path / "data"
     (audience,) = config.audiences
@@ -194,11 +197,42 @@ def test_http_to_loopback(tmp_path: Path, host: str) -> None:
     assert segment.endpoint == f"http://{host}"
 
 
-def test_a_folder_that_cannot_stand_in_a_url(tmp_path: Path) -> None:
-    folder = tmp_path / "what?"
+@pytest.mark.parametrize("name", ["what?", "My Documents", "100%20", "Größe #1", "a\nb", "a:b@c"])
+@pytest.mark.parametrize("url", [None, "sqlite:///audience_sync.db"])
+def test_a_store_in_a_folder_of_any_name(tmp_path: Path, name: str, url: str | None) -> None:
+    folder = tmp_path / name
     folder.mkdir()
-    with pytest.raises(ConfigError, match=r'store\.url: lies in a folder with "\?" in its name'):
+    text = f'store.url = "{url}"\n' + SMALLEST if url else SMALLEST
+    found = loaded(folder, text).config.store.url
+    assert make_url(found).database == str(folder / "audience_sync.db")
+    assert not make_url(found).query
+
+
+def test_a_store_file_may_have_spaces_in_its_name(tmp_path: Path) -> None:
+    found = loaded(tmp_path, 'store.url = "sqlite:///my state.db"\n' + SMALLEST).config.store.url
+    assert make_url(found).database == str(tmp_path / "my state.db")
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match=r"store\.url: lies in a folder whose name is not UTF-8"):
         loaded(folder, SMALLEST)
+
+
+def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    os.chdir("gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match=r"^config\.toml: does not exist$"):
+        load([Path("config.toml")], {})
+
+
+def test_without_any_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose disk is read-only. It is told when the folder is needed."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: os.stat("/nowhere"))
+    assert loaded(tmp_path, SMALLEST).config.engine.spill.parent == Path("/tmp")
 
 
 # Includes and several files
@@ -310,6 +344,17 @@ def test_a_bad_include(tmp_path: Path, include: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, f"include = {include}\n" + SMALLEST)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("include", ["inc/*.toml", "inc/a.toml", "inc/**/a.toml", "inc/b/*.toml"])
+def test_a_folder_that_may_not_be_read_is_not_an_empty_folder(include: str) -> None:
+    with open_folder() as folder:
+        (folder / "config.toml").write_text(f'include = ["{include}"]\n' + SMALLEST)
+        (folder / "inc").mkdir(mode=0o700)
+        with as_nobody(), pytest.raises(ConfigError) as caught:
+            load([folder / "config.toml"], {})
+    expected = f'config.toml:1: include[0]: the folder of "{include}" may not be read'
+    assert str(caught.value).endswith(expected)
 
 
 # Warnings and secrets

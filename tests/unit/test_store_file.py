@@ -10,6 +10,7 @@ import pytest
 from audience_sync.errors import StoreFailed
 from audience_sync.store import migrate
 from audience_sync.store.engine import Database
+from tests.fakes.nobody import as_nobody, open_folder
 
 
 def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
@@ -19,6 +20,16 @@ def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
     for file in tmp_path.iterdir():
         assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_may_not_be_looked_at_is_not_a_missing_store() -> None:
+    with open_folder() as folder:
+        (folder / "closed").mkdir(mode=0o700)
+        for name in ("closed/state.db", "x" * 300):
+            database = Database(f"sqlite:///{folder / name}")
+            with as_nobody(), pytest.raises(StoreFailed) as error:
+                migrate.version(database)
+            assert "the permissions of [store] url" in str(error.value.hint)
 
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
