@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.forgotten import without_names
-from audience_sync.errors import LeaseTaken, UsageError
+from audience_sync.errors import LeaseTaken, StoreFailed, UsageError
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store.engine import Database
 from audience_sync.store.forget_log import rewrite
@@ -60,15 +60,25 @@ class Forgetting:
 
         Raises:
             LeaseTaken: a capture goes on, or a delivery of an audience that has one of the
-                users. Nothing was changed. Or the files could not be cleaned; then all is done
-                but that.
+                users; nothing was changed. Or somebody keeps the files from being cleaned: all
+                is done but that.
+            StoreFailed: the files could not be cleaned, or nothing was changed; it says which.
             UsageError: the reason names one of the users.
         """
         check_reason(order)
         with ExitStack() as stack:
             traces = self._forgotten(order, configured, stack)
-        self._database.wipe()
+        self._wipe()
         return traces
+
+    def _wipe(self) -> None:
+        try:
+            self._database.wipe()
+        except StoreFailed as error:
+            raise StoreFailed(
+                f"forgotten, but the store's files still hold what was removed: {error}",
+                hint="make room on the disk, then run it again",
+            ) from None
 
     def _forgotten(
         self, order: Order, configured: Collection[AudienceKey], stack: ExitStack

@@ -35,7 +35,8 @@ def test_the_truth_is_told_anew(program: Program) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.lines()[0] == "vip → calls"
     assert "not known here: who entered after the backup was taken" in done.out
-    ids = day(program, 3, range(2, 24))
+    # For the same time once more: only another key makes other ids of the same calls.
+    ids = day(program, 2, range(2, 24))
     first = program.calls()[: -len(ids)]
     assert not {call["messageId"] for call in first} & set(ids)
     # Everybody of now, and false for who was told true by what the backup knows.
@@ -43,7 +44,7 @@ def test_the_truth_is_told_anew(program: Program) -> None:
     expected = dict.fromkeys(people(range(2, 24)), True) | dict.fromkeys(people(range(2)), False)
     assert told(new) == expected
     assert told(program.calls()) == expected | dict.fromkeys(people([24]), True)
-    assert day(program, 4, range(2, 24)) == []
+    assert day(program, 3, range(2, 24)) == []
     assert program.run("status", "--exit-code").code == 0
 
 

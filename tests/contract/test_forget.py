@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from audience_sync.domain.forgotten import reference
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Refusal, Span, Tally
 from audience_sync.domain.walk import Survey
-from audience_sync.errors import ChunkDamaged, LeaseTaken, UsageError
+from audience_sync.errors import ChunkDamaged, LeaseTaken, StoreFailed, UsageError
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from audience_sync.store.forget import Forgetting, Order
@@ -484,6 +485,24 @@ class TestFiles:
                 forget(log)
         reader.close()
         assert forget(log).chunks == ()
+        assert WHO.encode() not in self.files(log)
+
+    def test_a_full_disk_is_told_of(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+        log.put(people(*CROWD))
+
+        def full(_database: Database) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "_rewrite_file", full)
+            with pytest.raises(
+                StoreFailed, match=r"forgotten, but .* still hold .* full$"
+            ) as failed:
+                forget(log)
+        assert "run it again" in str(failed.value.hint)
+        log.lease = new_lease(log.database, "capture:vip")
+        assert log.members(1) == people("a", "b", "c", "d", "z")
+        forget(log)
         assert WHO.encode() not in self.files(log)
 
 
