@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -26,19 +27,21 @@ if TYPE_CHECKING:
 def forget(context: click.Context, users: tuple[str, ...], reason: str | None, yes: bool) -> int:
     """Remove users from the store, and never capture or tell them again.
 
-    USER is a user_id. Whoever is not found is remembered all the same.
+    USER is a user_id, or an e-mail: then everyone who has it, or had it. Whoever is not found is
+    remembered all the same, as a user_id.
     """
     from audience_sync.bootstrap import now
     from audience_sync.store.forget import Forgetting, Order, check_reason
 
-    user_ids = _checked(users)
-    order = Order(user_ids=user_ids, given=given(reason))
-    check_reason(order)
+    users = _checked(users)
+    check_reason(reason, users)
     with opened(context, writes=True) as app:
+        user_ids = list(dict.fromkeys(chain.from_iterable(_ids(app, user) for user in users)))
         forgetting = Forgetting(app.database, app.leases, now)
         for line in _found(forgetting.find(user_ids), user_ids):
             say(line)
         confirm(f"Forget {plural(len(user_ids), 'user')} for good?", yes=yes)
+        order = Order(user_ids=user_ids, typed=users, given=given(reason))
         forgetting.forget(order, app.audiences.keys())
         say("forgotten: nothing in the store names them, no capture brings them back")
         for line in _elsewhere(app):
@@ -46,12 +49,26 @@ def forget(context: click.Context, users: tuple[str, ...], reason: str | None, y
     return 0
 
 
-def _checked(users: Sequence[str]) -> list[str]:
+def _ids(app: App, user: str) -> list[str]:
+    """Whose id it is; else, of what may be an e-mail, everyone who has it or had it."""
+    from audience_sync.store.overview import audiences
+    from audience_sync.store.traces import find
+
+    if "@" not in user or find(app.database, [user]).chunks:
+        return [user]
+    captured = [key for key, state in audiences(app.database).items() if state.seq]
+    found = sorted(set().union(*(app.lookups.with_email(key, user) for key in captured)))
+    if found:
+        say(f"{user}  is the e-mail of {', '.join(found)}")
+    return found or [user]
+
+
+def _checked(users: Sequence[str]) -> tuple[str, ...]:
     if not all(user.strip() for user in users):
         raise UsageError("a USER is empty", hint="audience-sync forget USER…")
     if not all(user.isprintable() for user in users):
         raise UsageError("a USER holds characters that no user_id can have")
-    return list(dict.fromkeys(users))
+    return tuple(dict.fromkeys(users))
 
 
 def _found(traces: Traces, user_ids: Sequence[str]) -> Iterator[str]:

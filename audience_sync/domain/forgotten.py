@@ -26,10 +26,11 @@ def reference(salt: str, user_id: str) -> str:
     return hashlib.sha256(f"{salt}\0{user_id}".encode()).hexdigest()
 
 
-def without_names(text: str, user_ids: Collection[str]) -> str:
-    """``text`` as it may be kept: whole words that are one of the ids are left out."""
-    for user_id in user_ids:
-        text = re.sub(rf"(?<!\w){re.escape(user_id)}(?!\w)", "[forgotten]", text)
+def without_names(text: str, names: Collection[str]) -> str:
+    """``text`` as it may be kept: words that are one of the names are left out, in any case."""
+    for name in names:
+        word = rf"(?<!\w){re.escape(name)}(?!\w)"
+        text = re.sub(word, "[forgotten]", text, flags=re.IGNORECASE)
     return text
 
 

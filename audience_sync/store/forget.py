@@ -32,10 +32,15 @@ from audience_sync.store.traces import Traces, find, named_in_orders
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """Who is to be forgotten, and who says so."""
+    """Who is to be forgotten, and who says so. ``typed``: what people call them, e-mails too."""
 
     user_ids: Sequence[str]
     given: Given
+    typed: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.user_ids, *self.typed]
 
 
 class Forgetting:
@@ -65,7 +70,7 @@ class Forgetting:
             StoreFailed: the files could not be cleaned, or nothing was changed; it says which.
             UsageError: the reason names one of the users.
         """
-        check_reason(order)
+        check_reason(order.given.reason, order.names)
         with ExitStack() as stack:
             traces = self._forgotten(order, configured, stack)
         self._wipe()
@@ -124,7 +129,7 @@ class Forgetting:
             values = {"position": change.position, "total": change.total}
             connection.execute(update(span).where(span.c.id == change.id).values(values))
         connection.execute(delete(rejection).where(rejection.c.user_id.in_(order.user_ids)))
-        for run_id, counts in named_in_orders(connection, order.user_ids):
+        for run_id, counts in named_in_orders(connection, order.names):
             connection.execute(update(run).where(run.c.id == run_id).values(counts=counts))
         counts = {
             "users": len(order.user_ids),
@@ -135,10 +140,9 @@ class Forgetting:
         record(connection, "forget", order.given, now, counts, outcome="forgotten")
 
 
-def check_reason(order: Order) -> None:
+def check_reason(reason: str | None, names: Collection[str]) -> None:
     """Raises UsageError: it would keep what is to be forgotten."""
-    reason = order.given.reason or ""
-    if without_names(reason, order.user_ids) != reason:
+    if reason and without_names(reason, names) != reason:
         raise UsageError(
             "the reason names the person who is to be forgotten, and it is kept",
             hint="refer to the request by its number instead",

@@ -127,12 +127,12 @@ def _was(rows: pa.RecordBatch, part: str) -> Iterator[tuple[str, Was]]:
 
 
 def named_in_orders(
-    connection: Connection, user_ids: Collection[str]
+    connection: Connection, names: Collection[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Orders whose reason names one of the users: the id of the run, and its counts without."""
     counts = cast(run.c.counts, Text)
-    named = [counts.contains(json.dumps(u)[1:-1], autoescape=True) for u in user_ids]
+    named = [counts.icontains(json.dumps(name)[1:-1], autoescape=True) for name in names]
     for row in connection.execute(select(run.c.id, run.c.counts).where(or_(*named))).all():
         reason = str(row.counts.get("reason") or "")
-        if (kept := without_names(reason, user_ids)) != reason:
+        if (kept := without_names(reason, names)) != reason:
             yield row.id, row.counts | {"reason": kept}

@@ -88,6 +88,37 @@ def test_whoever_is_not_found_is_remembered(program: Program) -> None:
         assert trace.encode() not in in_store(program)
 
 
+def test_by_email(program: Program) -> None:
+    program.run("sync", "--all")
+    before = len(program.calls())
+    named = program.run("forget", MAIL, "--yes", "--reason", f"{MAIL} wrote to us")
+    assert named.code == 2
+    program.run("pause", "vip", "--yes", "--reason", f"as P7@private.example wishes, {MAIL}")
+    program.run("resume", "vip", "--yes")
+    done = program.run("forget", MAIL.upper(), MAIL, "nobody@private.example", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert done.lines()[:4] == [
+        f"{MAIL.upper()}  is the e-mail of {WHO}",
+        f"{MAIL}  is the e-mail of {WHO}",
+        f"{WHO}  in the log of vip",
+        "nobody@private.example  not in the log; remembered all the same",
+    ]
+    for trace in (WHO, MAIL):
+        assert trace.encode() not in in_store(program)
+    assert b"P7@private" not in in_store(program)
+    assert program.stored(SCHEMA) == [(2,)]
+    program.run("sync", "--all")
+    assert len(program.calls()) == before
+
+
+def test_an_email_that_is_a_user_id_is_that(program: Program) -> None:
+    (program.folder / "vip.csv").write_text(f"user_id,email\n{MAIL},x@y.example\nu1,{MAIL}\n")
+    program.run("sync", "vip")
+    done = program.run("forget", MAIL, "--yes")
+    assert done.lines()[0] == f"{MAIL}  in the log of vip"
+    assert b"u1" in in_store(program)
+
+
 def test_an_audience_that_is_no_longer_configured(program: Program) -> None:
     program.run("sync", "--all")
     program.configure({"vip": ["calls"]})
