@@ -29,9 +29,12 @@ from audience_sync.pipeline.admission import Admission
 from audience_sync.pipeline.captures import Captures, Configured
 from audience_sync.pipeline.deliveries import Deliveries
 from audience_sync.pipeline.lanes import Subscription
+from audience_sync.pipeline.ports import Source
 from audience_sync.pipeline.retire import retire
-from audience_sync.sources.files import FilesSource
+from audience_sync.sources.files import Connect, FilesSource
+from audience_sync.sources.freshness import Freshness
 from audience_sync.sources.nobody import Nobody
+from audience_sync.sources.sql.source import SqlSource
 from audience_sync.store import migrate, overview, schema
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database
@@ -73,7 +76,7 @@ class App:
     members: DuckDBMembers
     lookups: Lookups
     histories: Histories
-    sources: Mapping[str, FilesSource]
+    sources: Mapping[str, Source]
     destinations: Mapping[str, Destination]
     audiences: Mapping[AudienceKey, Configured]
     subscriptions: Mapping[str, Mapping[AudienceKey, Subscription]]
@@ -155,10 +158,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
         threads=config.engine.threads,
         spill=config.engine.spill,
     )
-    sources = {
-        name: FilesSource(root=source.root, connect=duckdb.cursor)
-        for name, source in config.sources.items()
-    }
+    sources = _sources(config, duckdb.cursor)
     books = Destinations(database, now)
     if writes:
         _settle(books, config)
@@ -241,7 +241,25 @@ def _harmless(config: Config) -> frozenset[str]:
     )
 
 
-def _configured(audience: AudienceConfig, sources: Mapping[str, FilesSource]) -> Configured:
+def _sources(config: Config, connect: Connect) -> dict[str, Source]:
+    made: dict[str, Source] = {}
+    for name, source in config.sources.items():
+        said = source.freshness
+        freshness = Freshness(max_age=said.max_age, query=said.query) if said else None
+        if source.type == "sql":
+            made[name] = SqlSource(
+                name=name,
+                url=source.url,
+                connect_args=source.connect_args,
+                timeout=source.timeout,
+                freshness=freshness,
+            )
+        else:
+            made[name] = FilesSource(root=source.root, connect=connect, freshness=freshness)
+    return made
+
+
+def _configured(audience: AudienceConfig, sources: Mapping[str, Source]) -> Configured:
     return Configured(
         audience=Audience(
             key=audience.key,

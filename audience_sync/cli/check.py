@@ -35,7 +35,7 @@ class Checked:
 
 
 @click.command()
-@click.option("--offline", is_flag=True, help="Do not reach destinations.")
+@click.option("--offline", is_flag=True, help="Reach no destination and no database.")
 @click.option("--json", "as_json", is_flag=True)
 @click.pass_context
 def check(context: click.Context, offline: bool, as_json: bool) -> int:
@@ -54,7 +54,8 @@ def check(context: click.Context, offline: bool, as_json: bool) -> int:
 def _checks(app: App, *, offline: bool) -> Iterator[Checked]:
     for configured in app.audiences.values():
         what = "audience" if configured.audience.kind is Kind.AUDIENCE else "computed trait"
-        yield _tried(what, configured.audience.key, partial(_read, app, configured))
+        attempt = partial(_read, app, configured, offline=offline)
+        yield _tried(what, configured.audience.key, attempt)
     for name, destination in app.destinations.items():
         if not offline:
             yield _tried("destination", name, partial(_reach, destination))
@@ -74,10 +75,12 @@ def _tried(what: str, name: str, attempt: Callable[[], str]) -> Checked:
         )
 
 
-def _read(app: App, configured: Configured) -> str:
+def _read(app: App, configured: Configured, *, offline: bool) -> str:
     from audience_sync.engines.columns import carried_columns
 
     audience = configured.audience
+    if offline and app.config.sources[audience.source].type == "sql":
+        return "not read, as its source is a database"
     with configured.source.read(audience.query, present()) as rows:
         _, carried = carried_columns(rows.schema, reserved=audience.key, kind=audience.kind)
     columns = ", ".join(["user_id", *(column.name for column in carried)])

@@ -51,7 +51,7 @@ def copy(context: click.Context, url: str, yes: bool) -> int:
 def _store_url(written: str) -> str:
     """What ``[store] url`` would be, relative to the working directory. No error shows it."""
     from audience_sync import logs
-    from audience_sync.config.address import absolute_sqlite, secrets_of, store_url
+    from audience_sync.config.address import absolute_file, secrets_of, store_url
     from audience_sync.config.interpolate import fill
 
     filled = fill(written, os.environ, Path.cwd())
@@ -59,7 +59,7 @@ def _store_url(written: str) -> str:
         raise UsageError(f"--to {problem}", hint=hint)
     logs.hide({*filled.secrets, *secrets_of(filled.text)})
     try:
-        return store_url(absolute_sqlite(filled.text, Path.cwd()))
+        return store_url(absolute_file(filled.text, Path.cwd()))
     except ValueError as error:
         raise UsageError(f"--to {error}") from None
 

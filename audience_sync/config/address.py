@@ -17,9 +17,14 @@ ADDRESS = re.compile(
 )
 HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>.*))?\Z", re.DOTALL)
 PARAMETER = re.compile(r"[?&](?P<name>[^=&?]*)=(?P<value>[^&]*)")
-SECRET_PARAMETER = re.compile(r"password|passwd|secret|token")
+SECRET_PARAMETER = re.compile(
+    r"password|passwd|passcode|pwd|secret|token|private_key(?!_file|_path)|api_?key"
+    r"|credentials_(?:base64|info)",
+    re.IGNORECASE,
+)
 LITERAL_PASSWORD = re.compile(r"://[^:/@\s]*:(?P<password>[^@/]*)@")
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
+IN_A_FILE = SQLITE | {"duckdb"}
 POSTGRESQL = frozenset({"postgresql", "postgresql+psycopg"})
 DEFAULT_PORT = {"http": 80, "https": 443}
 ENCODE = "percent-encode @ : / in user and password"
@@ -128,8 +133,9 @@ def _check_postgresql(url: Address) -> None:
         raise ValueError("holds a placeholder")
 
 
-def absolute_sqlite(text: str, folder: Path) -> str:
-    """``sqlite:///state.db`` with the file in ``folder``; any other text as it is.
+def absolute_file(text: str, folder: Path) -> str:
+    """``sqlite:///state.db`` (and ``duckdb:///…``) with the file in ``folder``; any other text as
+    it is.
 
     SQLAlchemy decodes the path, so whatever stands in the folder's name is encoded. Spaces are
     encoded for whoever wrote them plainly.
@@ -138,10 +144,10 @@ def absolute_sqlite(text: str, folder: Path) -> str:
         ValueError: the folder's name is no text.
     """
     scheme, slashes, rest = text.partition(":///")
-    if scheme.lower() not in SQLITE or not slashes:
+    if scheme.lower() not in IN_A_FILE or not slashes:
         return text
     path, mark, query = rest.replace(" ", "%20").partition("?")
-    if path and not path.startswith(("/", ":", "file:")):
+    if path and not path.startswith(("/", ":", "file:", "md:")):
         try:
             path = os.path.abspath(os.path.join(quote(str(folder)), path))
         except UnicodeEncodeError:

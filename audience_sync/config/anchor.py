@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from audience_sync.config.address import absolute_sqlite
+from audience_sync.config.address import absolute_file
 from audience_sync.config.draft import Draft
 from audience_sync.config.model import DEFAULT_STORE
 from audience_sync.config.places import Findings, KeyPath
@@ -18,6 +18,8 @@ def anchor(draft: Draft, findings: Findings) -> None:
         if isinstance(text, str) and text.strip() and "\0" not in text:
             draft.put(path, os.path.abspath(draft.folder(path) / text))
     _anchor_store(draft, findings)
+    for name in draft.tables("sources"):
+        _anchor_url(draft, ("sources", name, "url"), findings)
 
 
 def _paths(draft: Draft) -> Iterator[KeyPath]:
@@ -35,11 +37,17 @@ def _anchor_store(draft: Draft, findings: Findings) -> None:
     store = draft.data.setdefault("store", {})
     if not isinstance(store, dict):
         return
-    folder = draft.folder(path) if "url" in store else draft.first.file.parent
-    url = store.setdefault("url", DEFAULT_STORE)
+    if "url" not in store:
+        store["url"] = DEFAULT_STORE
+        draft.places[path] = draft.first.place(path)
+    _anchor_url(draft, path, findings)
+
+
+def _anchor_url(draft: Draft, path: KeyPath, findings: Findings) -> None:
+    url = draft.value(path)
     if not isinstance(url, str):
         return
     try:
-        store["url"] = absolute_sqlite(url, folder)
+        draft.put(path, absolute_file(url, draft.folder(path)))
     except ValueError as error:
         findings.problem(draft.place(path), str(error))

@@ -6,6 +6,7 @@ configuration are told at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,10 @@ from audience_sync.config.places import Findings, KeyPath
 from audience_sync.domain.trait_key import fold, refusal, trait_key
 
 LONGEST_NAME = 200
+SECRET_ARGUMENT = re.compile(
+    r"password|passwd|passcode|pwd|secret|token(?!_)|private_key\Z|credentials_base64",
+    re.IGNORECASE,
+)
 
 
 def check(draft: Draft, findings: Findings) -> None:
@@ -31,31 +36,43 @@ def check(draft: Draft, findings: Findings) -> None:
 
 def check_secrets(draft: Draft, findings: Findings) -> None:
     """Secrets that stand in the file itself; the others are remembered in ``draft.secrets``."""
-    for path, key in _strings(draft, "write_key"):
+    for path, key, example in _secrets(draft):
         draft.secrets.add(key)
         if path not in draft.outside and not is_placeholder(key) and not draft.fails(path):
             findings.warn(
                 draft.place(path),
                 "the secret stands in the file itself",
-                'write "${SEGMENT_WRITE_KEY}" or "${file:/path}"',
+                f'write "${{{example}}}" or "${{file:/path}}"',
             )
-    for path, url in [*_strings(draft, "endpoint"), *_store_url(draft)]:
+    for path, url in _addresses(draft):
         draft.secrets.update(secrets_of(url))
         if has_literal_password(draft.written.get(path, url)):
             hint = 'write "${NAME}" or "${file:/path}" in its place'
             findings.problem(draft.place(path), "a password stands in the file itself", hint)
 
 
-def _strings(draft: Draft, key: str) -> Iterator[tuple[KeyPath, str]]:
-    for name, table in draft.tables("destinations").items():
+def _secrets(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:
+    for path, key in _strings(draft, "destinations", "write_key"):
+        yield path, key, "SEGMENT_WRITE_KEY"
+    for name, table in draft.tables("sources").items():
+        arguments = table.get("connect_args")
+        for key, value in arguments.items() if isinstance(arguments, dict) else ():
+            if isinstance(value, str) and SECRET_ARGUMENT.search(key):
+                yield ("sources", name, "connect_args", key), value, key.upper()
+
+
+def _strings(draft: Draft, tables: str, key: str) -> Iterator[tuple[KeyPath, str]]:
+    for name, table in draft.tables(tables).items():
         if isinstance(table.get(key), str):
-            yield ("destinations", name, key), table[key]
+            yield (tables, name, key), table[key]
 
 
-def _store_url(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
+def _addresses(draft: Draft) -> Iterator[tuple[KeyPath, str]]:
     url = draft.value(("store", "url"))
     if isinstance(url, str):
         yield ("store", "url"), url
+    yield from _strings(draft, "sources", "url")
+    yield from _strings(draft, "destinations", "endpoint")
 
 
 def _check_any(draft: Draft, findings: Findings) -> None:

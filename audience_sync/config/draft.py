@@ -14,7 +14,7 @@ from audience_sync.config.read import Document
 AUDIENCES = ("audiences", "computed_traits")
 """The arrays of tables whose items are audiences; the second kind carries a value."""
 
-SECRET_KEYS = frozenset({"write_key", "integrations"})
+SECRET_KEYS = frozenset({"write_key", "integrations", "connect_args"})
 """What is filled in here is a secret, whatever the variable is called."""
 
 

@@ -16,22 +16,28 @@ from audience_sync.config.model import (
     AudienceTable,
     ComputedTraitTable,
     Engine,
+    FileFreshness,
     FilesSource,
     GuardTable,
     NdjsonDestination,
     ScheduleTable,
     SegmentDestination,
+    SqlFreshness,
+    SqlSource,
     Store,
     Table,
     Written,
 )
 from audience_sync.config.places import Findings, KeyPath, listed, quoted
 
-HIDDEN = frozenset({"write_key", "url", "endpoint", "query", "integrations"})
+HIDDEN = frozenset({"write_key", "url", "endpoint", "query", "integrations", "connect_args"})
 """Keys whose value is never repeated: it is a secret, may hold one, or is too long."""
 
-TYPES: Mapping[str, type[Table]] = {"segment": SegmentDestination, "ndjson": NdjsonDestination}
-SOURCE_TYPES = ("files",)
+TYPES: Mapping[str, Mapping[str, type[Table]]] = {
+    "sources": {"files": FilesSource, "sql": SqlSource},
+    "destinations": {"segment": SegmentDestination, "ndjson": NdjsonDestination},
+}
+FRESHNESS: Mapping[str, type[Table]] = {"files": FileFreshness, "sql": SqlFreshness}
 TABLES: Mapping[str, type[Table]] = {
     "store": Store,
     "schedule": ScheduleTable,
@@ -95,7 +101,7 @@ def _path(detail: ErrorDetails) -> KeyPath:
     path = detail["loc"]
     if path[-1:] == ("[key]",):
         path = path[:-1]
-    if path[:1] == ("destinations",) and len(path) > 2 and path[2] in TYPES:
+    if len(path) > 2 and path[2] in TYPES.get(str(path[0]), ()):
         path = (*path[:2], *path[3:])
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path = (*path, "type")
@@ -144,10 +150,10 @@ def _unknown_key(location: KeyPath) -> tuple[str, str | None]:
 
 def _table_of(location: KeyPath) -> type[Table]:
     match location:
-        case ("destinations", _, str(kind)):
-            return TYPES[kind]
-        case ("sources", _):
-            return FilesSource
+        case ("sources" | "destinations" as tables, _, str(kind)):
+            return TYPES[tables][kind]
+        case ("sources", _, str(kind), "freshness"):
+            return FRESHNESS[kind]
         case ("audiences", _):
             return AudienceTable
         case ("computed_traits", _):
@@ -161,7 +167,7 @@ def _table_of(location: KeyPath) -> type[Table]:
 
 
 def _unknown_type(path: KeyPath, draft: Draft) -> tuple[str, str | None]:
-    known = TYPES if path[0] == "destinations" else SOURCE_TYPES
+    known = TYPES[str(path[0])]
     table, value = draft.value(path[:-1]), draft.value(path)
     if isinstance(table, dict) and "type" not in table:
         return "is missing", f"known: {listed(known)}"

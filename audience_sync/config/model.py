@@ -21,13 +21,17 @@ from audience_sync.config.values import (
     Integration,
     Keep,
     Label,
+    MaxAge,
     Name,
+    Plain,
     Rate,
     Reserve,
     Secret,
     Share,
     Size,
+    SourceUrl,
     StoreUrl,
+    Timeout,
     Timezone,
 )
 from audience_sync.domain.audience import AudienceKey, Kind, OnRetire, State, Tell
@@ -97,9 +101,34 @@ class Engine(Table):
     )
 
 
+class FileFreshness(Table):
+    """Data older than this fails the capture; without a query it is the age of the files."""
+
+    max_age: MaxAge
+    query: str | None = Field(default=None, description="Gives one time.")
+
+
+class SqlFreshness(Table):
+    """Data older than this fails the capture."""
+
+    max_age: MaxAge
+    query: str = Field(description="Gives one time.")
+
+
 class FilesSource(Table):
     type: Literal["files"]
     root: FilePath = Field(description="File names in queries are relative to it.")
+    freshness: FileFreshness | None = None
+
+
+class SqlSource(Table):
+    type: Literal["sql"]
+    url: SourceUrl = Field(repr=False)
+    connect_args: dict[str, Plain] = Field(
+        default={}, repr=False, description="Passed to the driver."
+    )
+    timeout: Timeout = _default("15m", "Of one read, from connecting to the last row.")
+    freshness: SqlFreshness | None = None
 
 
 class SegmentDestination(Table):
@@ -127,6 +156,7 @@ class NdjsonDestination(Table):
     reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
 
 
+Source = FilesSource | SqlSource
 Destination = SegmentDestination | NdjsonDestination
 TellWord = Literal["entered", "exited", "updated"]
 StateWord = Literal["active", "paused", "retired"]
@@ -169,7 +199,7 @@ class Written(Table):
     schedule: ScheduleTable = Field(default_factory=ScheduleTable)
     guard: GuardTable = Field(default_factory=GuardTable)
     engine: Engine = Field(default_factory=Engine)
-    sources: dict[Name, FilesSource] = {}
+    sources: dict[Name, Annotated[Source, Field(discriminator="type")]] = {}
     destinations: dict[Name, Annotated[Destination, Field(discriminator="type")]] = {}
     audiences: list[AudienceTable] = []
     computed_traits: list[ComputedTraitTable] = []
@@ -211,6 +241,6 @@ class Config:
     schedule: Schedule
     guard: Limits
     engine: Engine
-    sources: Mapping[str, FilesSource]
+    sources: Mapping[str, Source]
     destinations: Mapping[str, Destination]
     audiences: tuple[AudienceConfig, ...]

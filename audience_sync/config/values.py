@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from audience_sync.config import address
 from audience_sync.config.cadence import parse_cadence
+from audience_sync.config.drivers import source_url
 from audience_sync.config.placeholder import is_placeholder
 from audience_sync.domain.quota import parse_rate
 from audience_sync.domain.schedule import parse_duration
@@ -177,6 +178,15 @@ def json_safe(value: Any, *, top: bool = True) -> Any:
     raise ValueError("holds a date or a number that JSON does not have")
 
 
+def plain(value: Any) -> Any:
+    """What can be given to a driver as it is written.
+
+    Raises:
+        ValueError: a date, which drivers take in forms of their own, or NaN, infinity, …
+    """
+    return json_safe(value, top=False)
+
+
 def _text_schema(description: str, *examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": description, "examples": [*examples]})
 
@@ -192,6 +202,16 @@ Deadline = Annotated[
     timedelta,
     from_text(duration(timedelta(seconds=1), timedelta(seconds=45), "from 1s to 45s")),
     _text_schema("A duration.", "30s"),
+]
+Timeout = Annotated[
+    timedelta,
+    from_text(duration(timedelta(seconds=1), timedelta(days=1), "from 1s to 1d")),
+    _text_schema("A duration.", "15m"),
+]
+MaxAge = Annotated[
+    timedelta,
+    from_text(duration(timedelta(minutes=1), timedelta(days=366), "from 1m to 366d")),
+    _text_schema("A duration.", "6h"),
 ]
 Share = Annotated[float, from_text(share(0, 1)), _text_schema("A percentage.", "20%")]
 Growth = Annotated[float, from_text(share(0, 1000)), _text_schema("A percentage.", "200%")]
@@ -217,6 +237,12 @@ StoreUrl = Annotated[
     from_text(address.store_url),
     _text_schema("A database.", "sqlite:///state.db", "postgresql://user@host/db"),
 ]
+SourceUrl = Annotated[
+    str,
+    from_text(source_url),
+    _text_schema("Any database that SQLAlchemy reaches.", "${WAREHOUSE_URL}"),
+]
+Plain = Annotated[Any, AfterValidator(plain)]
 Endpoint = Annotated[
     str, from_text(address.endpoint), _text_schema("An address.", "https://api.segment.io/v1")
 ]

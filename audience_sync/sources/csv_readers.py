@@ -22,7 +22,7 @@ from audience_sync.sources.csv_dialect import (
 from audience_sync.sources.file_bytes import check_lines_end, edges
 from audience_sync.sources.file_names import Selection
 from audience_sync.sources.query_files import FileReader
-from audience_sync.sources.reader_sql import Plan, Write, call, check_alike, no_rows
+from audience_sync.sources.reader_sql import ALL_ROWS, Plan, Write, call, check_alike, no_rows
 from audience_sync.sources.reading_errors import ReadFile, explaining
 
 
@@ -31,8 +31,6 @@ def csv_plan(
     selection: Selection,
     files: Sequence[ReadFile],
     con: duckdb.DuckDBPyConnection,
-    *,
-    sample: int,
 ) -> Plan:
     """See ``plan``."""
     options = reader.options
@@ -47,7 +45,7 @@ def csv_plan(
     if all(file.empty for file in found) and not named:
         columns = list(dict.fromkeys(column for file in found for column in file.columns))
         return Plan(sql=no_rows(reader, columns), files=seen, selection=selection)
-    added = dict(unsaid(found[0].dialect, options)) | {"sample_size": str(sample)}
+    added = dict(unsaid(found[0].dialect, options)) | {"sample_size": ALL_ROWS}
     if alike and len(files) > 1:
         added["union_by_name"] = "true"
     write = partial(call, reader, selection, selection.paths)

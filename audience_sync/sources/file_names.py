@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,12 @@ class Selection:
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(path for path, _ in self.signatures)
+
+    @property
+    def written_at(self) -> datetime:
+        """When the newest of the files was written."""
+        newest = max(nanoseconds for _, (_, _, nanoseconds) in self.signatures)
+        return datetime.fromtimestamp(newest / 1e9, UTC)
 
     def change(self) -> SourceFailed | None:
         """The failure to raise when a file, or the set a glob matches, is not what it was."""

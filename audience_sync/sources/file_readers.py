@@ -17,11 +17,8 @@ from audience_sync.sources.reader_sql import Plan, call, check_alike
 from audience_sync.sources.reading_errors import ReadFile, explaining
 
 
-def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, sample: int) -> Plan:
+def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection) -> Plan:
     """Look at every file of ``reader`` and write it anew.
-
-    Args:
-        sample: rows from which types are found; -1 for all.
 
     Raises:
         SourceRefused: a file is missing, cut, or not of the form the query states.
@@ -34,9 +31,9 @@ def plan(reader: FileReader, root: Path, con: duckdb.DuckDBPyConnection, *, samp
         for path in selection.paths
     ]
     if reader.format is Format.CSV:
-        return csv_plan(reader, selection, files, con, sample=sample)
+        return csv_plan(reader, selection, files, con)
     if reader.format is Format.JSON:
-        return json_plan(reader, selection, files, con, sample=sample)
+        return json_plan(reader, selection, files, con)
     return _parquet(reader, selection, files, con)
 
 

@@ -15,7 +15,7 @@ from audience_sync.sources.csv_dialect import Options, quoted
 from audience_sync.sources.file_bytes import check_json_ends, compression, edges, is_empty_json
 from audience_sync.sources.file_names import Selection
 from audience_sync.sources.query_files import FileReader
-from audience_sync.sources.reader_sql import Plan, Write, call
+from audience_sync.sources.reader_sql import ALL_ROWS, Plan, Write, call
 from audience_sync.sources.reading_errors import ReadFile, explaining
 
 EXACT = frozenset({"BIGINT", "BOOLEAN"})
@@ -32,13 +32,11 @@ def json_plan(
     selection: Selection,
     files: Sequence[ReadFile],
     con: duckdb.DuckDBPyConnection,
-    *,
-    sample: int,
 ) -> Plan:
     """See ``plan``."""
     for file in files:
         _check_whole(file, reader.options)
-    added = {"sample_size": str(sample)}
+    added = {"sample_size": ALL_ROWS}
     write = partial(call, reader, selection, selection.paths)
     if "columns" not in reader.options:
         guessed = _guessed(partial(call, reader, selection), files, con, added)

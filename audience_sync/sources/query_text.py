@@ -7,18 +7,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-OPENING = re.compile(
-    r"""
+STANDARD = r"""
       (?P<line_comment> --[^\r\n]* )
     | (?P<block_comment> /\* )
     | (?P<escaped> (?<![\w$]) [eE] ' (?: \\. | '' | [^'\\] )* (?: ' | \Z ) )
     | (?P<string> ' (?: '' | [^'] )* (?: ' | \Z ) )
     | (?P<name> " (?: "" | [^"] )* (?: " | \Z ) )
+"""
+BACKSLASHED = r"""
+      (?P<line_comment> (?: -- | \# ) [^\r\n]* )
+    | (?P<block_comment> /\* )
+    | (?P<string> ' (?: \\. | '' | [^'\\] )* (?: ' | \Z )
+                | " (?: \\. | "" | [^"\\] )* (?: " | \Z ) )
+    | (?P<name> ` (?: `` | [^`] )* (?: ` | \Z ) )
+"""
+ANY = r"""
     | (?P<dollar> (?<![\w$]) \$ (?P<tag> (?: [^\W\d]\w* )? ) \$ .*? (?: \$(?P=tag)\$ | \Z ) )
-    | (?P<now> (?<! [\w$:'")\]}] ) :now (?! [\w$] | \s*\( ) )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+    | (?P<now> (?<! [\w$:'")\]}`] ) :now (?! [\w$] | \s*\( ) )
+"""
+
+
+def _opening(quoting: str) -> re.Pattern[str]:
+    return re.compile(quoting + ANY, re.VERBOSE | re.DOTALL)
+
+
+OPENING = {False: _opening(STANDARD), True: _opening(BACKSLASHED)}
+"""Whether a backslash escapes the next character of a string, as in MySQL and BigQuery; these also
+have names in backticks and comments after #."""
 BLOCK = re.compile(r"/\*|\*/")
 
 
@@ -49,7 +64,7 @@ class Piece:
     end: int
 
 
-def pieces(query: str) -> Iterator[Piece]:
+def pieces(query: str, *, backslashes: bool = False) -> Iterator[Piece]:
     """Strings, quoted names, comments and ``:now`` tokens, in order; the rest lies between.
 
     A colon that touches what stands before it (``a[1:now]``, ``'at':now``, ``x::now``) belongs to
@@ -57,18 +72,19 @@ def pieces(query: str) -> Iterator[Piece]:
     and never closed reaches to the end; the database refuses such a query.
     """
     position = 0
-    while match := OPENING.search(query, position):
+    while match := OPENING[backslashes].search(query, position):
         group = match.lastgroup if match.lastgroup != "tag" else "dollar"
         kind = KINDS[str(group)]
         position = _block_end(query, match.end()) if group == "block_comment" else match.end()
         yield Piece(kind=kind, start=match.start(), end=position)
 
 
-def fill_now(query: str, placeholder: str) -> tuple[str, int]:
+def fill_now(query: str, placeholder: str, *, backslashes: bool = False) -> tuple[str, int]:
     """``query`` with each ``:now`` token replaced by ``placeholder``, and how many there were."""
     text: list[str] = []
     position = 0
-    found = [piece for piece in pieces(query) if piece.kind is PieceKind.NOW]
+    every = pieces(query, backslashes=backslashes)
+    found = [piece for piece in every if piece.kind is PieceKind.NOW]
     for piece in found:
         text += query[position : piece.start], placeholder
         position = piece.end

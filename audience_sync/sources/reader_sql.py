@@ -15,6 +15,10 @@ from audience_sync.sources.reading_errors import ReadFile
 Write = Callable[[Mapping[str, str]], str]
 """A reader as SQL, with these options added."""
 
+ALL_ROWS = "-1"
+"""Types are found from every row, a second pass (0.4 s for 1 M rows of 4 columns): from a sample,
+a column of whole numbers would silently round the 1.5 that comes later."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:

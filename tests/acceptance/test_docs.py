@@ -46,12 +46,19 @@ TABLES = {
     "[schedule]": "ScheduleTable",
     "[guard]": "GuardTable",
     "[engine]": "Engine",
-    "[sources.NAME]": "FilesSource",
+    "files": "FilesSource",
+    "sql": "SqlSource",
     "segment": "SegmentDestination",
     "ndjson": "NdjsonDestination",
     "[[audiences]]": "AudienceTable",
 }
 """From the documents' words for a table to the name of its schema."""
+
+OUTSIDE = {
+    "SEGMENT_WRITE_KEY": "rT9wQ3",
+    "WAREHOUSE_URL": "postgresql://reader:rT9wQ3@db.example.com/shop",
+}
+"""What pieces of configuration in documents take from the environment."""
 
 Keys = dict[tuple[str, str], str]
 """Table and key, and the default as TOML; ``…``: needed, ``–``: none."""
@@ -209,7 +216,7 @@ def test_every_piece_of_configuration_can_be_used(document: Path, tmp_path: Path
     for number, block in enumerate(blocks(document, "toml")):
         piece = tmp_path / f"{number}.toml"
         piece.write_text(block)
-        load([TOP / "config.toml", piece], {"SEGMENT_WRITE_KEY": "rT9wQ3"})
+        load([TOP / "config.toml", piece], OUTSIDE)
 
 
 def test_the_table_of_keys_is_the_schema() -> None:
@@ -228,13 +235,13 @@ def test_the_readme_names_every_key_with_its_default() -> None:
     expected = keys_of_the_schema()
     # The type is in the row's name, or given where there is one only.
     documented["SegmentDestination", "type"] = documented["NdjsonDestination", "type"] = "…"
-    documented["FilesSource", "type"] = "…"
+    documented["FilesSource", "type"] = documented["SqlSource", "type"] = "…"
     assert documented == expected
 
 
 def table_of(heading: str) -> str:
     words = heading.replace("`", "")
-    kind = re.search(r"\b(segment|ndjson)\b", words)
+    kind = re.search(r"\b(segment|ndjson|files|sql)\b", words)
     return TABLES[kind[1] if kind else words.partition(",")[0].strip()]
 
 

@@ -1086,26 +1086,17 @@ def test_every_session_is_closed_and_leaves_the_instance_as_it_was(
     before = instance.execute(settings).fetchall()
     rows(source, "FROM 'x.csv'")
     refusal(source, "FROM 'nope.csv'")
-    source.describe("FROM 'x.csv'", NOW)
     assert instance.execute(settings).fetchall() == before
     for session in sessions:
         with pytest.raises(duckdb.ConnectionException):
             session.execute("SELECT 1")
-    assert len(sessions) == 3
+    assert len(sessions) == 2
 
 
 def test_two_reads_may_be_open_at_once(source: FilesSource, write: Write) -> None:
     write("x.csv", "user_id,n\n" + GOOD)
     with source.read("FROM 'x.csv'", NOW) as one, source.read("FROM 'x.csv'", NOW) as other:
         assert exhaust(other) == exhaust(one) == 30_000
-
-
-def test_describe_names_columns_and_types(source: FilesSource, write: Write) -> None:
-    write("x.csv", "user_id,n\na,1\n")
-    described = source.describe("SELECT user_id, n, :now::date AS d FROM 'x.csv'", NOW)
-    assert described == [("user_id", "VARCHAR"), ("n", "BIGINT"), ("d", "DATE")]
-    with pytest.raises(SourceRefused, match="no such file"):
-        source.describe("FROM 'y.csv'", NOW)
 
 
 def test_a_consumer_s_own_error_is_not_taken_for_the_source_s(

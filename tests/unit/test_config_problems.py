@@ -115,8 +115,13 @@ VALUES = [
     ("[store]", "[crisp]\n[store]", "1: crisp: unknown key (known: "),
     ("[store]", "store.kep = '1d'\n#", '1: store.kep: unknown key (did you mean "keep"?)'),
     ("[store]", '"a\\nb".c = 1\n[store]', '1: "a\\nb": unknown key (known: '),
-    ('type = "files"', 'type = "sql"', '4: sources.shop.type: unknown type "sql" (known: "files")'),
-    ('type = "files"', "", '3: sources.shop.type: is missing (known: "files")'),
+    (
+        'type = "files"',
+        'type = "csv"',
+        '4: sources.shop.type: unknown type "csv" (known: "files", "sql")',
+    ),
+    ('type = "files"', 'type = "sql"', "3: sources.shop.url: is missing"),
+    ('type = "files"', "", '3: sources.shop.type: is missing (known: "files", "sql")'),
     ('type = "files"', "type = 4", "4: sources.shop.type: expected a string, found an integer"),
     (
         'type = "segment"',
