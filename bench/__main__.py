@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import measured, workload
+from bench import databases, measured, workload
 
 MEMORY_LIMIT = "768MB"
 """The program's default; the limit is measured under the same."""
@@ -30,6 +30,11 @@ def main() -> None:
     with _folder(arguments.folder, arguments.calls) as folder:
         found = measured.run("bench.delivery", [folder, str(arguments.calls)])
         _delivery(found, arguments.calls)
+    with _databases(arguments.folder, arguments.read) as places:
+        _say(f"\nreading {arguments.read:,} rows of user_id and an e-mail from a database")
+        for kind, place in places.items():
+            found = measured.run("bench.sources", [kind, place, str(arguments.read)])
+            _reading(kind, found, arguments.read)
 
 
 @contextmanager
@@ -41,10 +46,21 @@ def _folder(parent: Path | None, rows: int) -> Iterator[str]:
         yield folder
 
 
+@contextmanager
+def _databases(parent: Path | None, rows: int) -> Iterator[dict[str, str]]:
+    """A PostgreSQL and a SQLite file with ``rows`` people."""
+    with tempfile.TemporaryDirectory(prefix="audience-sync-bench-", dir=parent) as folder:
+        path = Path(folder) / "people.db"
+        with databases.serving(Path(folder)) as conninfo:
+            measured.run("bench.databases", [conninfo, str(path), str(rows)])
+            yield {"postgresql": conninfo, "sqlite": str(path)}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="members that are captured")
     parser.add_argument("--calls", type=int, default=20_000, help="calls that are delivered")
+    parser.add_argument("--read", type=int, default=2_000_000, help="rows read from a database")
     parser.add_argument("--folder", type=Path, help="where files are made meanwhile")
     return parser.parse_args()
 
@@ -74,6 +90,18 @@ def _delivery(found: Mapping[str, Any], calls: int) -> None:
     _say(f"  audience-sync           {ours:10,.0f} calls/s")
     _say(f"  bare httpx, same bytes  {bare:10,.0f} calls/s   we reach {ours / bare:.2f} ×")
     _say(f"  peak memory {found['peak'] / 1e6:,.0f} MB")
+
+
+def _reading(kind: str, found: Mapping[str, Any], rows: int) -> None:
+    ours, bare = rows / found["ours"], rows / found["bare"]
+    _say(
+        f"  {kind:12} {ours / 1e6:5.2f} M rows/s to Arrow   the driver's own loop "
+        f"{bare / 1e6:5.2f} M rows/s   we reach {ours / bare:.2f} ×"
+    )
+    _say(
+        f"  {'':12} peak memory {found['peak'] / 1e6:,.0f} MB, "
+        f"of the process that reads {found['reading'] / 1e6:,.0f} MB"
+    )
 
 
 def _say(line: str) -> None:
