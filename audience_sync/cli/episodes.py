@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
-from audience_sync.domain.told import Biography, Telling, what_was_told
+from audience_sync.domain.biography import Biography
+from audience_sync.domain.told import Telling, what_was_told
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.domain.told import Delivery
-    from audience_sync.store.history import Moment
+    from audience_sync.store.events import Moment
     from audience_sync.store.overview import AudienceState
 
 TROUBLE = frozenset({"held", "rejected", "skipped"})

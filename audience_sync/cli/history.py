@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from audience_sync.domain.audience import Seq
     from audience_sync.domain.told import Delivery
     from audience_sync.pipeline.ports import Snapshot
-    from audience_sync.store.history import OrderGiven, RunInTrouble, Size, SnapshotMade
+    from audience_sync.store.events import OrderGiven, RunInTrouble, Size, SnapshotMade
     from audience_sync.store.overview import AudienceState
 
 LIMIT = 20

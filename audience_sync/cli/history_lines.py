@@ -13,7 +13,7 @@ from audience_sync.domain.span import SpanState
 if TYPE_CHECKING:
     from audience_sync.cli.history import Past
     from audience_sync.domain.told import Delivery
-    from audience_sync.store.history import OrderGiven, RunInTrouble, SnapshotMade
+    from audience_sync.store.events import OrderGiven, RunInTrouble, SnapshotMade
 
 MEMBERS_COLUMN = 2
 HASH = 4

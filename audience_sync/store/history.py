@@ -6,8 +6,6 @@ Rows of all of these stay when members are no longer kept. Each list is newest f
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -18,76 +16,13 @@ from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanKind, SpanState
 from audience_sync.domain.told import Delivery, Refused
 from audience_sync.store.engine import Database
+from audience_sync.store.events import Moment, OrderGiven, RunInTrouble, Size, SnapshotMade
 from audience_sync.store.schema import audience, destination, rejection, run, snapshot, span
 
 GOOD = ("committed", "unchanged", "completed", "running")
 """Outcomes of captures and deliveries that are no news."""
 RUNS = ("capture", "delivery")
 """Every other kind of run is a person's order."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OrderGiven:
-    """``actor``: ``user@host``, ``None`` in a store of an older version."""
-
-    at: datetime
-    kind: str
-    outcome: str
-    actor: str | None
-    reason: str | None
-    destinations: tuple[str, ...]
-    plan: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SnapshotMade:
-    """``definition``: hash of the query; ``definition_before``: the last one, where it differs."""
-
-    seq: Seq
-    captured_at: datetime
-    members: int
-    entered: int
-    exited: int
-    updated: int
-    rows_read: int
-    refused: Mapping[str, int]
-    duplicates: int
-    plan: str
-    definition: str
-    definition_before: str | None
-    kept: bool
-    approval: OrderGiven | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunInTrouble:
-    """A capture of the audience, or a delivery to one of its destinations."""
-
-    kind: str
-    destination: str | None
-    cycle_time: datetime | None
-    started_at: datetime
-    ended_at: datetime | None
-    outcome: str
-    error: str | None
-    plan: str | None
-    held_for: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    seq: Seq
-    captured_at: datetime
-    members: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
-    """A snapshot as the date of something; ``definition``: hash of the query."""
-
-    seq: Seq
-    captured_at: datetime
-    definition: str
 
 
 class Histories:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_sync.domain.audience import Kind, Row, Seq, Tell
+from audience_sync.domain.biography import Biography
 from audience_sync.domain.change import Change, is_told
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanKind, SpanState
-from audience_sync.domain.told import Biography, Delivery, Refused, Telling, what_was_told
+from audience_sync.domain.told import Delivery, Refused, Telling, what_was_told
 
 USERS = "abcd"
 START = datetime(2026, 10, 7, 6, 0, tzinfo=UTC)
