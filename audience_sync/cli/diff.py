@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from audience_sync.cli.diff_printers import PRINTERS
+from audience_sync.cli.diff_printers import PRINTERS, Printer
+from audience_sync.cli.difference import ExaminedDifference, KeptDifference, sample
 from audience_sync.cli.opened import Time, check_order, chosen, opened, present
-from audience_sync.errors import SourceFailed, worst
+from audience_sync.cli.stored import stored
+from audience_sync.domain.audience import Seq
+from audience_sync.errors import SourceFailed, UsageError, worst
 
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from audience_sync.pipeline.captures import Configured
 
 EXIT_CHANGES = 4
+SEQ = click.IntRange(0, 2**31 - 1)
 
 
 @click.command()
@@ -31,6 +35,8 @@ EXIT_CHANGES = 4
 @click.option(
     "--members", type=click.IntRange(0, 10**9), default=0, help="Show so many who change."
 )
+@click.option("--from", "from_seq", type=SEQ, help="From this kept snapshot; 0 is nobody.")
+@click.option("--to", "to_seq", type=SEQ, help="With --from: to this one. [default: the newest]")
 @click.option("--exit-code", is_flag=True, help="Exit with 4 when there are changes.")
 @click.pass_context
 def diff(
@@ -40,14 +46,22 @@ def diff(
     form: str,
     as_json: bool,
     members: int,
+    from_seq: int | None,
+    to_seq: int | None,
     exit_code: bool,
 ) -> int:
     """Show what the next run would tell, per audience and destination.
 
     AUDIENCES are keys, names or globs; all without any. Nothing is sent and nothing is written.
-    ndjson and csv list every change.
+    ndjson and csv list every change. With --from, what changed between two kept snapshots.
     """
     form = "json" if as_json else form
+    if from_seq is not None or to_seq is not None:
+        _check_kept_options(audiences, now, from_seq)
+        printer = PRINTERS[form](members)
+        to = None if to_seq is None else Seq(to_seq)
+        changed = _show_kept(context, audiences, Seq(from_seq or 0), to, printer)
+        return EXIT_CHANGES if exit_code and changed else 0
     return show_diff(context, audiences, now, form, members, exit_code=exit_code)
 
 
@@ -80,12 +94,41 @@ def show_diff(
             try:
                 with _examined(app, configured, cycle_time) as examined:
                     changed |= examined.changes_something
-                    printer.show(app, examined)
+                    printer.show(ExaminedDifference(app, examined))
             except SourceFailed as error:
                 codes.append(error.exit_code)
-                printer.failed(configured, error)
+                printer.failed(configured.audience.key, error)
     printer.end()
     return worst(codes) or (EXIT_CHANGES if exit_code and changed else 0)
+
+
+def _check_kept_options(
+    audiences: Sequence[str], now: datetime | None, from_seq: int | None
+) -> None:
+    if from_seq is None:
+        raise UsageError("--to needs --from")
+    if now is not None:
+        raise UsageError("--from and --to read no source, so --now means nothing")
+    if not audiences:
+        raise UsageError("--from needs an audience", hint="each counts its snapshots by itself")
+
+
+def _show_kept(
+    context: click.Context,
+    patterns: Sequence[str],
+    from_seq: Seq,
+    to_seq: Seq | None,
+    printer: Printer,
+) -> bool:
+    """Whether anything changed."""
+    changed = False
+    with opened(context, writes=False) as app:
+        differences = [KeptDifference(app, s, from_seq, to_seq) for s in stored(app, patterns)]
+        for difference in differences:
+            changed = changed or any(True for _ in sample(difference, 1))
+            printer.show(difference)
+    printer.end()
+    return changed
 
 
 def _examined(

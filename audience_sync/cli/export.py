@@ -20,7 +20,7 @@ from audience_sync.errors import UsageError
 @click.argument("audience")
 @click.option(
     "--at",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**31 - 1),
     metavar="SEQ",
     help="Snapshot; `history` shows which are kept. [default: the newest]",
 )

@@ -45,7 +45,7 @@ class Past:
 @click.argument("audience")
 @click.option(
     "--limit",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 10**9),
     default=LIMIT,
     show_default=True,
     help="So many of each; 0: all.",
