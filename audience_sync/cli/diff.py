@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.diff_printers import PRINTERS, Printer
 from audience_sync.cli.difference import ExaminedDifference, KeptDifference, sample
 from audience_sync.cli.opened import Time, check_order, chosen, opened, present
@@ -26,7 +27,7 @@ SEQ = click.IntRange(0, 2**31 - 1)
 
 
 @click.command()
-@click.argument("audiences", nargs=-1)
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1)
 @click.option("--now", type=Time(), help="Cycle time: what :now means. [default: the present]")
 @click.option(
     "--format", "form", type=click.Choice(list(PRINTERS)), default="table", show_default=True

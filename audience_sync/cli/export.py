@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.member_files import WRITERS, destined
 from audience_sync.cli.opened import opened
 from audience_sync.cli.output import say
@@ -17,7 +18,7 @@ from audience_sync.errors import UsageError
 
 
 @click.command()
-@click.argument("audience")
+@click.argument("audience", shell_complete=completion.audiences)
 @click.option(
     "--at",
     type=click.IntRange(1, 2**31 - 1),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.history_lines import lines
 from audience_sync.cli.opened import opened, present
 from audience_sync.cli.output import say
@@ -42,7 +43,7 @@ class Past:
 
 
 @click.command()
-@click.argument("audience")
+@click.argument("audience", shell_complete=completion.audiences)
 @click.option(
     "--limit",
     type=click.IntRange(0, 10**9),

@@ -18,6 +18,7 @@ import rich_click as click
 
 from audience_sync.cli.approve import approve
 from audience_sync.cli.check import check
+from audience_sync.cli.completion import config_files
 from audience_sync.cli.config_schema import config
 from audience_sync.cli.db import db
 from audience_sync.cli.diff import diff
@@ -74,8 +75,7 @@ class Commands(click.RichGroup):
 @click.pass_context
 def cli(context: click.Context, files: tuple[Path, ...]) -> None:
     """Keep "who is in which audience" true in the tools you talk to customers with."""
-    named = os.environ.get("AUDIENCE_SYNC_CONFIG")
-    context.obj = files or (Path(named or "config.toml"),)
+    context.obj = config_files(files)
 
 
 COMMANDS = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.lever import given, lever
 from audience_sync.cli.opened import confirm, named, opened, places
 from audience_sync.cli.output import say
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("audiences", nargs=-1)
-@click.option("--destination", "destinations", multiple=True, help="Send nothing there.")
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1)
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    shell_complete=completion.destinations,
+    help="Send nothing there.",
+)
 @click.option("--all", "everything", is_flag=True, help="All audiences and destinations.")
 @lever
 @click.pass_context
@@ -48,8 +55,14 @@ def pause(
 
 
 @click.command()
-@click.argument("audiences", nargs=-1)
-@click.option("--destination", "destinations", multiple=True, help="Send there again.")
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1)
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    shell_complete=completion.destinations,
+    help="Send there again.",
+)
 @click.option("--all", "everything", is_flag=True, help="All audiences and destinations.")
 @lever
 @click.pass_context

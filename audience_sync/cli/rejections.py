@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.lever import given, lever
 from audience_sync.cli.opened import confirm, named, opened, places, present
 from audience_sync.cli.output import say, write
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("audiences", nargs=-1)
-@click.option("--destination", "destinations", multiple=True, help="Only there.")
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1)
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    shell_complete=completion.destinations,
+    help="Only there.",
+)
 @click.option("--retry", is_flag=True, help="Have them told again by the next sync.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="All of them, as JSON.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.lever import given, lever
 from audience_sync.cli.opened import confirm, named, opened, places
 from audience_sync.cli.output import say
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("audiences", nargs=-1, required=True)
-@click.option("--destination", "destinations", multiple=True, help="Only there.")
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1, required=True)
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    shell_complete=completion.destinations,
+    help="Only there.",
+)
 @lever
 @click.pass_context
 def resync(

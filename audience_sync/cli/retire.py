@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.lever import given, lever
 from audience_sync.cli.opened import confirm, named, opened
 from audience_sync.cli.output import say
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("audiences", nargs=-1, required=True)
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1, required=True)
 @click.option(
     "--on-retire",
     type=click.Choice(["tell_false", "leave"]),

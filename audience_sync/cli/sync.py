@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from audience_sync.cli import completion
 from audience_sync.cli.diff import show_diff
 from audience_sync.cli.opened import Time, check_order, chosen, confirm, opened, present
 from audience_sync.cli.output import complain
@@ -36,7 +37,7 @@ class Duration(click.ParamType[timedelta]):
 
 
 @click.command()
-@click.argument("audiences", nargs=-1)
+@click.argument("audiences", shell_complete=completion.audiences, nargs=-1)
 @click.option("--all", "everyone", is_flag=True, help="All audiences, due or not.")
 @click.option("--now", type=Time(), help="Cycle time: what :now means. [default: the present]")
 @click.option("--plan", "plans", multiple=True, help="Commit only exactly this plan of diff.")
