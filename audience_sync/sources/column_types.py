@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import duckdb
 
-from audience_sync.sources.csv_dialect import literal, quoted
+from audience_sync.sources.quoting import literal, quoted
 
 Types = Mapping[str, str]
 """Columns with DuckDB's names of their types."""

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
 
 from audience_sync.errors import SourceRefused
-from audience_sync.sources.file_bytes import BYTE_ORDER_MARK, OPEN, compression
+from audience_sync.sources.file_bytes import BYTE_ORDER_MARK, OPEN, compression, what_it_is
+from audience_sync.sources.quoting import literal
 
 Options = Mapping[str, str | None]
 """Options stated in the query, as text; ``None``: not a literal."""
@@ -24,6 +27,7 @@ Options = Mapping[str, str | None]
 DELIMITERS = ",;\t|"
 DELIMITER_OPTIONS = ("delim", "sep", "delimiter")
 NAMING_OPTIONS = ("columns", "names", "column_names")
+ONE_CHARACTER = ("quote", "escape")
 CHECKED_HERE = (*DELIMITER_OPTIONS, "quote", "escape", "skip", "header", "encoding", "compression")
 LOSING: Mapping[str, str | None] = {
     "ignore_errors": "false",
@@ -39,6 +43,10 @@ LOSING: Mapping[str, str | None] = {
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 LONGEST_LINE = 2_000_000
 """Bytes; DuckDB's own limit."""
+CODECS = MappingProxyType({"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"})
+"""What DuckDB reads, with Python's names."""
+DATA = re.compile(r'@|^\s*([{<]|\[\s*[{"])|^\d+\Z')
+"""In no name of a column, but in ids, JSON and web pages."""
 QUOTED = re.compile(r'"[^"]*"?')
 
 
@@ -83,6 +91,9 @@ def check_options(options: Options) -> None:
     for name in CHECKED_HERE:
         if name in options and options[name] is None:
             raise SourceRefused(f"query: {name} must be a literal, so that it can be checked")
+    for name in ONE_CHARACTER:
+        if len(options.get(name) or "") > 1 or (options.get(name) or " ") in "\r\n\0":
+            raise SourceRefused(f"query: {name} must be one character, or none")
     if "header" not in options and any(name in options for name in NAMING_OPTIONS):
         raise SourceRefused(
             "query: the columns are named, but not whether the file has a header line",
@@ -133,8 +144,7 @@ def rows(path: Path, dialect: Dialect) -> Iterator[Iterator[list[str]]]:
     doubled = dialect.escape == dialect.quote
     with OPEN[dialect.packed](path) as unpacked:
         stream = io.TextIOWrapper(unpacked, encoding=dialect.encoding, newline="")
-        for _ in range(dialect.skip):
-            stream.readline(LONGEST_LINE)
+        _skip_lines(stream, dialect.skip)
         yield csv.reader(
             stream,
             strict=True,
@@ -146,27 +156,24 @@ def rows(path: Path, dialect: Dialect) -> Iterator[Iterator[list[str]]]:
         )
 
 
+def _skip_lines(stream: IO[Any], number: int) -> None:
+    """At most to the end of the file, however many there should be."""
+    for _ in range(number):
+        if not stream.readline(LONGEST_LINE):
+            return
+
+
 def delimiter_of(line: str) -> str:
     """The most frequent of comma, semicolon, tab and bar outside quotes; the comma for none."""
     return max(DELIMITERS, key=QUOTED.sub("", line).count)
 
 
-def not_text(name: str, line: int, encoding: str) -> SourceRefused:
-    """The refusal of a line that cannot be decoded."""
+def not_text(name: str, line: int, encoding: str, begins: bytes = b"") -> SourceRefused:
+    """The refusal of a line that cannot be decoded, in a file that begins with these bytes."""
     return SourceRefused(
         f"{name}: line {line} is not {encoding.removesuffix('-sig').upper()} text",
-        hint=f"state its encoding: read_csv('{name}', encoding = 'latin-1')",
+        hint=what_it_is(name, begins),
     )
-
-
-def literal(text: str) -> str:
-    """``text`` as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """``name`` as a name of SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _dialect(path: Path, name: str, options: Options) -> Dialect:
@@ -174,8 +181,10 @@ def _dialect(path: Path, name: str, options: Options) -> Dialect:
     encoding, skip = _codec(options), _skip(options)
     first = _first_line(path, name, packed, skip)
     line = first.decode(encoding, errors="replace")
-    if "\N{REPLACEMENT CHARACTER}" in line and encoding == "utf-8-sig":
-        raise not_text(name, skip + 1, encoding)
+    if encoding == "utf-8-sig" and ("\N{REPLACEMENT CHARACTER}" in line or "\0" in line):
+        raise not_text(name, skip + 1, encoding, first)
+    if encoding == "utf-16" and first.startswith(codecs.BOM_UTF16_BE):
+        raise not_text(name, skip + 1, "utf-16 (little endian)", first)
     stated = [options[option] or "," for option in DELIMITER_OPTIONS if option in options]
     quote = options.get("quote", '"') or ""
     return Dialect(
@@ -191,8 +200,7 @@ def _dialect(path: Path, name: str, options: Options) -> Dialect:
 
 def _first_line(path: Path, name: str, packed: str, skip: int) -> bytes:
     with OPEN[packed](path) as unpacked:
-        for _ in range(skip):
-            unpacked.readline(LONGEST_LINE)
+        _skip_lines(unpacked, skip)
         line = bytes(unpacked.readline(LONGEST_LINE)).removeprefix(BYTE_ORDER_MARK)
     if not line:
         raise SourceRefused(
@@ -204,7 +212,7 @@ def _first_line(path: Path, name: str, packed: str, skip: int) -> bytes:
 
 def _check_columns(name: str, columns: tuple[str, ...]) -> None:
     """A first row taken for a header would cost a member, and show ids in messages."""
-    if not any(columns) or any("@" in column or column.isdigit() for column in columns):
+    if not any(columns) or any(DATA.search(column) for column in columns):
         raise SourceRefused(
             f"{name}: the first line does not name columns",
             hint="add a header line, or state that there is none: "
@@ -230,10 +238,9 @@ def _skip(options: Options) -> int:
 
 def _codec(options: Options) -> str:
     encoding = options.get("encoding") or "utf-8"
-    try:
-        found = codecs.lookup(encoding).name
-    except LookupError:
+    if encoding.lower() not in CODECS:
         raise SourceRefused(
-            f"query: encoding = '{encoding}' is not known", hint="utf-8, utf-16 or latin-1"
-        ) from None
-    return "utf-8-sig" if found == "utf-8" else found
+            f"query: encoding = '{encoding}' cannot be read",
+            hint=f"{', '.join(CODECS)} can; write files in any other anew",
+        )
+    return CODECS[encoding.lower()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -37,6 +38,8 @@ OPEN: Mapping[str, Callable[[Path], BinaryIO]] = MappingProxyType(
     {"none": _open_plain, "gzip": _open_gzip, "zstd": _open_zstd}
 )
 SUFFIXES: Mapping[str, str] = MappingProxyType({".gz": "gzip", ".zst": "zstd"})
+
+MAGIC: Mapping[bytes, str] = MappingProxyType({b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +78,19 @@ def edges(path: Path, packed: str) -> Edges:
         while piece := bytes(stream.read(PIECE)):
             last = (last + piece)[-EDGE:]
     return Edges(first=first.removeprefix(BYTE_ORDER_MARK), last=last)
+
+
+def what_it_is(name: str, begins: bytes) -> str:
+    """What to do about a file that is no UTF-8 text, by the bytes it begins with."""
+    for magic, packed in MAGIC.items():
+        if begins.startswith(magic):
+            return f"it is packed: read_csv('{name}', compression = '{packed}')"
+    if begins.startswith(b"PK\x03\x04"):
+        return "it is a ZIP or an Excel file: write it as CSV"
+    if begins.startswith(codecs.BOM_UTF16_BE):
+        return "it is UTF-16 with the high bytes first: write it as UTF-8"
+    encoding = "utf-16" if b"\0" in begins else "latin-1"
+    return f"state its encoding: read_csv('{name}', encoding = '{encoding}')"
 
 
 def check_lines_end(name: str, found: Edges, *, encoding: str = "utf-8") -> None:

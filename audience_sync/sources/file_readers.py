@@ -7,12 +7,13 @@ from pathlib import Path
 
 import duckdb
 
-from audience_sync.sources.csv_dialect import check_lossless, literal
+from audience_sync.sources.csv_dialect import check_lossless
 from audience_sync.sources.csv_readers import csv_plan
 from audience_sync.sources.file_format import Format
 from audience_sync.sources.file_names import Selection, literal_glob, select, shown
 from audience_sync.sources.json_readers import json_plan
 from audience_sync.sources.query_files import FileReader
+from audience_sync.sources.quoting import literal
 from audience_sync.sources.reader_sql import Plan, call, check_alike
 from audience_sync.sources.reading_errors import ReadFile, explaining
 

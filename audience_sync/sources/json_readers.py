@@ -11,10 +11,11 @@ from duckdb.sqltypes import DuckDBPyType
 
 from audience_sync.errors import SourceRefused
 from audience_sync.sources.column_types import TEXT, Types, as_struct, doubtful, losing
-from audience_sync.sources.csv_dialect import Options, quoted
+from audience_sync.sources.csv_dialect import Options
 from audience_sync.sources.file_bytes import check_json_ends, compression, edges, is_empty_json
 from audience_sync.sources.file_names import Selection
 from audience_sync.sources.query_files import FileReader
+from audience_sync.sources.quoting import quoted
 from audience_sync.sources.reader_sql import ALL_ROWS, Plan, Write, call
 from audience_sync.sources.reading_errors import ReadFile, explaining
 

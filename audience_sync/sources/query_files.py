@@ -15,11 +15,11 @@ import duckdb
 
 from audience_sync.errors import SourceRefused
 from audience_sync.sources.file_format import FORMATS, Format, base_name, format_of
+from audience_sync.sources.query_options import Node, option, typed
 from audience_sync.sources.query_text import call_at, quoted_at
 
-Node = Mapping[str, Any]
-
-ONE_SELECT = "a query must be one SELECT that only reads"
+ONE_SELECT = "query: must be one SELECT that only reads"
+WHICH_ARE_NOT = "INSERT, UPDATE, DELETE, COPY, SET, PRAGMA and a second statement are never run"
 
 
 READERS = {
@@ -34,10 +34,6 @@ READERS = {
 }
 READER_OF = {Format.CSV: "read_csv", Format.JSON: "read_json", Format.PARQUET: "read_parquet"}
 ROW_MAKERS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
-TYPING_OF_SOME = frozenset({"types", "dtypes", "column_types"})
-TYPING = TYPING_OF_SOME | {"all_varchar", "auto_detect", "columns"}
-"""Options of read_csv that state the types of columns."""
-
 READING_NODES = frozenset({"CTE_NODE", "RECURSIVE_CTE_NODE", "SELECT_NODE", "SET_OPERATION_NODE"})
 
 
@@ -85,7 +81,7 @@ def _parsed(query: str, con: duckdb.DuckDBPyConnection) -> Node:
         line = query.encode()[: int(tree.get("position", 0))].count(b"\n") + 1
         raise SourceRefused(f"query, line {line}: {tree['error_message'].splitlines()[0]}")
     if tree["error"] or len(tree["statements"]) != 1:
-        raise SourceRefused(ONE_SELECT)
+        raise SourceRefused(ONE_SELECT, hint=WHICH_ARE_NOT)
     statement: dict[str, Any] = tree["statements"][0]
     unknown = {parameter["key"] for parameter in statement["named_param_map"]} - {"now"}
     if unknown:
@@ -119,7 +115,7 @@ def _check_only_reads(node: Node) -> None:
     if "class" in node or not isinstance(kind, str):
         return
     if kind == "SHOW_REF" or (kind.endswith("_NODE") and kind not in READING_NODES):
-        raise SourceRefused(ONE_SELECT)
+        raise SourceRefused(ONE_SELECT, hint=WHICH_ARE_NOT)
 
 
 def _reader(node: Node, query: str, ctes: frozenset[str]) -> Iterator[FileReader]:
@@ -176,8 +172,8 @@ def _call(node: Node, query: str, format_: Format) -> FileReader:
         tail=query[last:end],
         format=format_,
         names=_literals(files, function),
-        options=dict(_option(argument) for argument in arguments[1:]),
-        typed=_typed(arguments[1:]),
+        options=dict(map(option, arguments[1:])),
+        typed=typed(arguments[1:]),
         bare=False,
         alias=None if node["alias"] else function,
     )
@@ -194,31 +190,6 @@ def _literals(files: Node, function: str) -> tuple[str, ...]:
             hint=f"{function}('orders.csv') or {function}(['a.csv', 'b.csv'])",
         )
     return names
-
-
-def _option(argument: Node) -> tuple[str, str | None]:
-    name, value = _named(argument)
-    literal = value.get("literal")
-    return name, literal["text"] if literal else None
-
-
-def _typed(arguments: Sequence[Node]) -> frozenset[str] | None:
-    """From ``types = {'n': 'INTEGER'}``; a list of types, and other options, are of all columns."""
-    typed: set[str] = set()
-    for name, value in map(_named, arguments):
-        if name in TYPING_OF_SOME and value.get("function_name") == "struct_pack":
-            typed |= {column["name"].lower() for column in value["arguments"]}
-        elif name in TYPING:
-            return None
-    return frozenset(typed)
-
-
-def _named(argument: Node) -> tuple[str, Node]:
-    """``delim := ';'`` and ``delim = ';'``."""
-    name, value = argument["name"], argument["expression"]
-    if not name and value.get("type") == "COMPARE_EQUAL" and "column_names" in value["left"]:
-        name, value = value["left"]["column_names"][-1], value["right"]
-    return name.lower(), value
 
 
 def _is_text(node: Node) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audience_sync.errors import SourceRefused
-from audience_sync.sources.csv_dialect import literal, quoted
 from audience_sync.sources.file_names import Selection, literal_glob, shown
 from audience_sync.sources.query_files import FileReader
+from audience_sync.sources.quoting import literal, quoted
 from audience_sync.sources.reading_errors import ReadFile
 
 Write = Callable[[Mapping[str, str]], str]
