@@ -91,6 +91,8 @@ def _work(run: SyncRun, max_duration: timedelta | None) -> None:
 
 
 def _cycle_time(now: datetime | None, plans: Sequence[str]) -> datetime:
+    if not plans:
+        return now or present()
     from audience_sync.pipeline.capture import plan_time
 
     times = {plan_time(plan) for plan in plans}
@@ -98,7 +100,7 @@ def _cycle_time(now: datetime | None, plans: Sequence[str]) -> datetime:
         raise UsageError("the plans are for different cycle times", hint="sync them one by one")
     if times and now is not None and times != {now}:
         raise UsageError("--now is not the cycle time of the plan", hint="leave --now out")
-    return now or (times.pop() if times else present())
+    return times.pop()
 
 
 def _picked(app: App, order: Order) -> list[Configured]:

@@ -167,7 +167,7 @@ def endpoint(text: str) -> str:
     if not url.host or is_placeholder(url.host.strip("[]")):
         raise ValueError("names no host")
     if url.user or url.password:
-        raise ValueError("holds a user or password; the write key is the credential")
+        raise ValueError("holds a user or password; take it out, the key is the credential")
     if url.scheme == "http" and not url.is_loopback:
         raise ValueError(
             "sends the write key in the clear; http:// is for loopback only, write https://"

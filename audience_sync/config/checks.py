@@ -6,6 +6,7 @@ configuration are told at once.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,7 @@ def check(draft: Draft, findings: Findings) -> None:
     _check_references(draft, findings, "sources")
     _check_references(draft, findings, "destinations")
     _check_twice(draft, findings)
+    _check_paths(draft, findings)
 
 
 def check_secrets(draft: Draft, findings: Findings) -> None:
@@ -89,10 +91,10 @@ def _check_names(draft: Draft, findings: Findings) -> None:
             continue
         spot = draft.place(earlier[0]).spot
         if earlier[1] == name:
-            text, hint = f"the same name as the {_what(earlier[0])} at {spot}", None
+            text, hint = f"the same name as the {_what(earlier[0])} at {spot}", "rename one"
         else:
             text = f"collides with {draft.shown(*earlier)} at {spot}"
-            hint = "they differ only in case or in how letters are encoded"
+            hint = "they differ only in case or in how letters are encoded; rename one"
         findings.problem(draft.place(path), text, hint)
 
 
@@ -111,7 +113,7 @@ def _check_keys(draft: Draft, findings: Findings) -> None:
         refused = refusal(key)
         if refused:
             what = draft.shown(path, key if explicit or key else name)
-            hint = None if explicit else 'write key = "…" to choose the trait key'
+            hint = "choose another" if explicit else 'write key = "…" to choose the trait key'
             findings.problem(draft.place(path), f"{what} {refused}", hint)
             continue
         earlier = first.setdefault(key, path)
@@ -150,7 +152,9 @@ def _check_references(draft: Draft, findings: Findings, kind: str) -> None:
             findings.problem(draft.place(path), f"unknown {one} {draft.shown(path, name)}", hint)
     for name in defined:
         if name not in used:
-            findings.warn(draft.place((kind, name)), "no audience uses it")
+            findings.warn(
+                draft.place((kind, name)), "no audience uses it", "take it out, or name it in one"
+            )
 
 
 def _references(draft: Draft, kind: str) -> Iterator[tuple[KeyPath, str]]:
@@ -173,4 +177,17 @@ def _check_twice(draft: Draft, findings: Findings) -> None:
                 if isinstance(value, str) and value in named[:index]:
                     item = (*path, key, index)
                     text = f"{draft.shown(item, value)} is named twice"
-                    findings.problem(draft.place(item), text)
+                    findings.problem(draft.place(item), text, "name it once")
+
+
+def _check_paths(draft: Draft, findings: Findings) -> None:
+    """Each destination appends to a file of its own: a call is told apart by its file."""
+    first: dict[str, KeyPath] = {}
+    for path, file in _strings(draft, "destinations", "path"):
+        if not file.strip() or "\0" in file or draft.fails(path):
+            continue
+        earlier = first.setdefault(os.path.realpath(file), path)
+        if earlier != path:
+            spot = draft.place(earlier).spot
+            text = f"the same file as of the destination at {spot}"
+            findings.problem(draft.place(path), text, "give each a file of its own")

@@ -17,6 +17,13 @@ class Unreadable(Exception):
         self.line = line
 
 
+class Missing(Unreadable):
+    def __init__(self) -> None:
+        super().__init__(
+            "does not exist", hint="check the path; it is relative to the file that names it"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextFile:
     text: str
@@ -30,23 +37,25 @@ def read(path: Path, *, limit: int) -> TextFile:
         limit: bytes; a longer file is surely not what was meant.
 
     Raises:
-        Unreadable: no file, not a regular one, too long, not UTF-8, or holding NUL.
+        Missing: no file.
+        Unreadable: not a regular one, too long, not UTF-8, or holding NUL.
     """
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise Unreadable("is a directory", hint="name a file")
         if not stat.S_ISREG(mode):
-            raise Unreadable("is not a regular file")
+            raise Unreadable("is not a regular file", hint="pipes and devices are never read")
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except FileNotFoundError:
-        raise Unreadable("does not exist") from None
+        raise Missing from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a usable path"
-        raise Unreadable(f"cannot be read: {reason}") from None
+        hint = "check its permissions, and the disk it is on"
+        raise Unreadable(f"cannot be read: {reason}", hint=hint) from None
     if len(data) > limit:
-        raise Unreadable(f"is larger than {limit:,} bytes")
+        raise Unreadable(f"is larger than {limit:,} bytes", hint="is it the right file?")
     return TextFile(text=_decoded(data), world_readable=bool(mode & stat.S_IROTH))
 
 
@@ -58,5 +67,6 @@ def _decoded(data: bytes) -> str:
         raise Unreadable("is not UTF-8 text", hint="save it as UTF-8", line=line) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise Unreadable("holds a NUL byte, so it is not text", line=line)
+        hint = "save it as UTF-8 text"
+        raise Unreadable("holds a NUL byte, so it is not text", hint=hint, line=line)
     return text

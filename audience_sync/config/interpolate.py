@@ -79,7 +79,7 @@ def _of_environment(
     if not value:
         return default
     if not value.isascii() and not _is_text(value):
-        filled.problems.append((f"environment variable {name} is not UTF-8 text", None))
+        filled.problems.append((f"environment variable {name} is not UTF-8 text", "set it anew"))
         return None
     _remember(value, filled, secret=SECRET_NAME.search(name) is not None)
     return value
@@ -97,7 +97,9 @@ def _of_file(name: str, folder: Path, filled: Filled) -> str | None:
         return None
     value = file.text.strip()
     if not value:
-        filled.problems.append((f"secret file {quoted(str(path))} is empty", None))
+        filled.problems.append(
+            (f"secret file {quoted(str(path))} is empty", "write the secret into it")
+        )
         return None
     if file.world_readable:
         filled.warnings.append(

@@ -21,6 +21,8 @@ FILE_LIMIT = 4_000_000
 DEEPEST = 32
 """Levels of tables and arrays; nothing that is accepted has more than a few."""
 
+NO_CONFIGURATION = "audience-sync init writes one, --config names another"
+
 FAULT = re.compile(
     r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)\Z",
     re.DOTALL,
@@ -84,7 +86,8 @@ def _document(path: Path, order: int, findings: Findings) -> Document | None:
         text = files.read(path, limit=FILE_LIMIT).text
     except files.Unreadable as error:
         place = Place(file=path, order=order, line=error.line)
-        findings.problem(place, str(error), error.hint)
+        hint = NO_CONFIGURATION if isinstance(error, files.Missing) else error.hint
+        findings.problem(place, str(error), hint)
         return None
     if not text.strip():
         findings.problem(place, "is empty", "it needs at least one source, destination, audience")

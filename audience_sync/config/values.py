@@ -33,6 +33,7 @@ FASTEST = 1_000_000.0
 SLOWEST = 1 / 3600
 CALLS = (["identify"], ["identify", "track"])
 SMALLEST_MEMORY = 128 * 10**6
+LONGEST_SECRET = 1_000
 LARGEST_MEMORY = 64 * 10**12
 
 
@@ -109,9 +110,11 @@ def every(text: str) -> str:
 
 def secret(text: str) -> str:
     if not text:
-        raise ValueError("is empty")
+        raise ValueError("is empty; a key is needed")
+    if len(text) > LONGEST_SECRET:
+        raise ValueError(f"has {len(text):,} characters, more than any key has")
     if is_placeholder(text):
-        raise ValueError("is a placeholder, not a key")
+        raise ValueError("is a placeholder, not a key; put the key into a variable or a file")
     if not text.isascii() or not text.isprintable() or " " in text or ":" in text:
         raise ValueError("holds white space, a colon or other characters that no key has")
     return text

@@ -72,6 +72,9 @@ class NdjsonDestination:
                 raise IsADirectoryError
             if not os.access(self.path.parent if there is None else self.path, os.W_OK):
                 raise PermissionError
+            if there is not None:
+                with self.path.open("rb") as file:
+                    check_ours(self.name, self.path, file.read(len(START)))
 
 
 class NdjsonSender:
@@ -93,6 +96,7 @@ class NdjsonSender:
         lines = b"".join(body + b"\n" for member in members for body in member.bodies)
         with explained(self._name, self._path), opened(self._path) as file:
             self._lock(file)
+            check_ours(self._name, self._path, os.pread(file, len(START), 0))
             self._cut_torn_line(file)
             append(file, lines)
 
@@ -127,6 +131,16 @@ class NdjsonSender:
                 hint="choose another path, or end the line",
             )
         os.ftruncate(file, start)
+
+
+def check_ours(name: str, path: Path, begins: bytes) -> None:
+    """Raises DestinationPaused for a file that begins with something else than a call, such as
+    a source's data: nothing is appended to it."""
+    if not START.startswith(begins.rstrip(b"\0")):
+        raise DestinationPaused(
+            f"{name}: {path} holds something else than calls",
+            hint="choose another path, or move the file away",
+        )
 
 
 def mode_of(path: Path) -> int | None:

@@ -437,13 +437,14 @@ class TestNdjson(DestinationTests):
         ndjson(path).sender().send(calls[1:])
         assert [body["userId"] for body in read_ndjson(path)] == ["u0", "u1", "u2"]
 
-    def test_a_file_of_somebody_else_is_left_alone(
+    def test_a_last_line_of_somebody_else_is_left_alone(
         self, path: Path, calls: list[MemberCalls]
     ) -> None:
-        path.write_bytes(b"dear diary")
+        content = calls[0].bodies[0] + b"\ndear diary"
+        path.write_bytes(content)
         with pytest.raises(DestinationPaused, match="is not a call"):
             ndjson(path).sender().send(calls)
-        assert path.read_bytes() == b"dear diary"
+        assert path.read_bytes() == content
 
     def test_a_full_disk_leaves_no_half_line(self, path: Path, calls: list[MemberCalls]) -> None:
         sender = ndjson(path).sender()
@@ -518,6 +519,18 @@ class TestNdjson(DestinationTests):
                 ndjson(path).reach()
             assert sending.value.hint == reaching.value.hint is not None
         assert not (tmp_path / "missing").exists()
+
+    @pytest.mark.parametrize("content", ["user_id,n\na,1\n", "\n", "{}\n", '{"messageId"}\n', "x"])
+    def test_a_file_of_something_else_is_left_alone(
+        self, path: Path, calls: list[MemberCalls], content: str
+    ) -> None:
+        path.write_text(content)
+        with pytest.raises(DestinationPaused, match="something else than calls") as sending:
+            ndjson(path).sender().send(calls)
+        with pytest.raises(DestinationPaused, match="something else than calls"):
+            ndjson(path).reach()
+        assert sending.value.hint == "choose another path, or move the file away"
+        assert path.read_text() == content
 
     def test_a_place_without_permission(self, path: Path, calls: list[MemberCalls]) -> None:
         path.touch(mode=0o600)

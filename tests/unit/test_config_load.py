@@ -225,7 +225,7 @@ def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "gone").mkdir()
     os.chdir("gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(ConfigError, match=r"^config\.toml: does not exist$"):
+    with pytest.raises(ConfigError, match=r"^config\.toml: does not exist \(audience-sync init"):
         load([Path("config.toml")], {})
 
 
@@ -293,7 +293,7 @@ def test_problems_name_the_included_file_and_its_own_line_and_index(tmp_path: Pa
         f"{tmp_path}/b.toml:2: audiences[0].source: is missing",
         f'{tmp_path}/b.toml:4: audiences[0].sorce: unknown key (did you mean "source"?)',
         f"{tmp_path}/c.toml:4: audiences[0].name: the same name as the audience at "
-        f"{tmp_path}/config.toml:9",
+        f"{tmp_path}/config.toml:9 (rename one)",
         f'{tmp_path}/c.toml:7: audiences[0].destinations[0]: unknown destination "cals" '
         '(did you mean "calls"?)',
     )
@@ -305,7 +305,7 @@ def test_problems_of_computed_traits_have_their_own_index(tmp_path: Path) -> Non
         loaded(tmp_path, 'include = ["b.toml"]\n' + SMALLEST + TRAIT)
     assert caught.value.problems == (
         f"{tmp_path}/b.toml:3: computed_traits[0].name: the same name as the computed trait at "
-        f"{tmp_path}/config.toml:14",
+        f"{tmp_path}/config.toml:14 (rename one)",
         f"{tmp_path}/b.toml:5: computed_traits[0].query: the query is empty",
     )
 

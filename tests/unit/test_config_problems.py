@@ -486,7 +486,10 @@ def test_a_bad_value(tmp_path: Path, old: str, new: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", PLACEHOLDERS)
 def test_a_placeholder_in_the_file_or_outside(tmp_path: Path, text: str) -> None:
-    expected = ("config.toml:11: destinations.segment.write_key: is a placeholder, not a key",)
+    expected = (
+        "config.toml:11: destinations.segment.write_key: is a placeholder, not a key; "
+        "put the key into a variable or a file",
+    )
     assert problems(tmp_path, edited("${KEY}", text)) == expected
     assert problems(tmp_path, GOOD, {"KEY": text}) == expected
 
@@ -560,6 +563,18 @@ def test_audiences_that_collide(tmp_path: Path, first: str, second: str, expecte
     (found,) = problems(tmp_path, text)
     place = f"config.toml:18: audiences[1].name: {expected}"
     assert found.startswith(place.format(tmp_path / "config.toml"))
+
+
+@pytest.mark.parametrize("path", ["calls.ndjson", "./x/../calls.ndjson", "link"])
+def test_two_destinations_with_one_file(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("calls.ndjson")
+    other = f'[destinations.other]\ntype = "ndjson"\npath = "{path}"\n'
+    text = edited('["calls", "segment"]', '["calls", "segment", "other"]') + other
+    (found,) = problems(tmp_path, text)
+    assert found == (
+        "config.toml:19: destinations.other.path: the same file as of the destination at "
+        f"{tmp_path}/config.toml:8 (give each a file of its own)"
+    )
 
 
 def test_two_audiences_with_the_same_explicit_key(tmp_path: Path) -> None:
