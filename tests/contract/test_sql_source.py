@@ -155,14 +155,26 @@ def test_rows_that_come_too_slowly_are_not_waited_for(postgres_url: str) -> None
     assert "within 4 s" in str(error)
 
 
-def test_the_deadline_is_over_with_the_last_row(tmp_path: Path, table: sqlite3.Connection) -> None:
-    """What is done with the rows afterwards may take as long as it likes."""
+def test_a_signal_is_for_the_program_and_not_for_the_process_that_reads(postgres_url: str) -> None:
+    """systemd sends it to every process of a unit, and the terminal to every one in front."""
+    before = children_of_this()
+    query = "SELECT i AS user_id FROM generate_series(1, 500000) i"
+    with sql_source(postgres_url).read(query, NOW) as reader:
+        reader.read_next_batch()
+        (pid,) = children_of_this() - before
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(pid, number)
+        assert reader.read_all().num_rows > 400_000
+
+
+def test_modules_in_the_working_directory_are_not_taken_for_ours(
+    tmp_path: Path, table: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table.execute("INSERT INTO t VALUES ('u1', 1)")
-    source = of_file(tmp_path, timeout=timedelta(seconds=5))
-    with source.read("SELECT * FROM t", NOW) as reader:
-        assert reader.read_all().num_rows == 1
-        time.sleep(6)
-    assert children_of_this() is not None
+    for name in ("json", "sqlalchemy", "sqlite3"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert rows(of_file(tmp_path), "SELECT * FROM t") == [("u1", 1)]
 
 
 # --- who is let in -----------------------------------------------------------------------------

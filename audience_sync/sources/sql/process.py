@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-import audience_sync
 from audience_sync.errors import SourceFailed
 from audience_sync.sources.freshness import spoken
 from audience_sync.sources.sql.request import Ending, Request
 
-MODULE = "audience_sync.sources.sql.reading"
-PACKAGES = str(Path(audience_sync.__file__).parents[1])
+PROGRAM = """
+import sys
+sys.path = sys.argv[1:]
+from audience_sync.sources.sql.reading import main
+main()
+"""
+"""Modules are looked for where this process looks, whatever lies in the working directory."""
+
 BEGUN = b"\n"
 """What the process writes before the rows."""
 
@@ -132,15 +135,12 @@ def reading(request: Request, name: str) -> Iterator[Answer]:
     Raises:
         SourceFailed: none can be started.
     """
-    paths = [PACKAGES, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         process = subprocess.Popen(
-            # -P: what lies in the working directory is none of our modules.
-            [sys.executable, "-P", "-m", MODULE],
+            [sys.executable, "-P", "-c", PROGRAM, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a driver's own words may hold anything
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # Ctrl-C is for the program, which then ends it
         )
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The process that reads one query: ``python -m audience_sync.sources.sql.reading``.
+"""What runs in the process that reads one query; ``sources.sql.process`` starts it.
 
 It is given a ``Request`` as a line on its standard input, and answers on its standard output: an
 empty line once the columns are known, an Arrow IPC stream, and an ``Ending`` as a line. An ending
@@ -103,7 +103,3 @@ def _check_fresh(database: Database, request: Request) -> None:
         yield pa.RecordBatchReader.from_batches(schema, batches)
 
     check_fresh(newest_of(read), cycle_time, freshness.max_age)
-
-
-if __name__ == "__main__":
-    main()
