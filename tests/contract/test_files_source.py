@@ -8,7 +8,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,6 +19,7 @@ import pytest
 from audience_sync.errors import SourceFailed, SourceRefused
 from audience_sync.pipeline.ports import Source
 from audience_sync.sources.files import FilesSource
+from audience_sync.sources.freshness import Freshness
 from tests.fakes.nobody import as_nobody, open_folder
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -1162,3 +1163,25 @@ def test_an_id_is_the_text_that_stands_there(source: FilesSource, write: Write) 
     ids = ["-0", "0x10", "0x1A", "7"]
     write("users.csv", "\n".join(["user_id,n", *(f"{i},1" for i in ids)]) + "\n")
     assert sorted(rows(source, "SELECT user_id FROM 'users.csv'")) == [(i,) for i in ids]
+
+
+def test_files_that_are_too_old_fail_the_read(
+    tmp_path: Path, instance: duckdb.DuckDBPyConnection, write: Write
+) -> None:
+    """Of every name in the query, the newest file counts: a part of long ago is no news."""
+    ages = {"orders/1.csv": 30, "orders/2.csv": 1, "customers.csv": 5}
+    for name, hours in ages.items():
+        path = write(name, "user_id\na\n")
+        os.utime(path, times=(NOW.timestamp() - hours * 3600,) * 2)
+    source = FilesSource(
+        root=tmp_path, connect=instance.cursor, freshness=Freshness(max_age=timedelta(hours=4))
+    )
+    assert len(rows(source, "SELECT user_id FROM 'orders/*.csv'")) == 2
+    assert rows(source, "SELECT 'u1' AS user_id") == [("u1",)]
+    stale = refusal(source, "FROM 'orders/*.csv' JOIN 'customers.csv' USING (user_id)")
+    assert str(stale) == (
+        "customers.csv: stale: the newest data is of 2026-01-31 19:00 UTC, 5 h before this run's "
+        "time (freshness.max_age is 4 h)"
+    )
+    assert not isinstance(stale, SourceRefused)
+    assert "orders/1.csv: stale" in str(refusal(source, "FROM 'orders/1.csv'"))

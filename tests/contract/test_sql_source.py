@@ -295,7 +295,7 @@ def test_the_session_is_in_utc_whatever_the_user_s_zone_is(
     postgres_url: str, postgres: psycopg.Connection[Any]
 ) -> None:
     database = sql.Identifier(postgres.info.dbname)
-    for setting in ("TimeZone TO 'Pacific/Auckland'", "DateStyle TO 'German'"):
+    for setting in ("TimeZone TO 'America/Los_Angeles'", "DateStyle TO 'German'"):
         postgres.execute(sql.SQL("ALTER DATABASE {} SET " + setting).format(database))
     query = (
         "SELECT :now::date AS d, :now AS t, '2026-02-01 00:00'::timestamp <= :now AS le, "

@@ -137,7 +137,7 @@ def reading(request: Request, name: str) -> Iterator[Answer]:
     """
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, *sys.path],
+            [sys.executable, "-c", PROGRAM, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a driver's own words may hold anything
