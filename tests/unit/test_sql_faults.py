@@ -84,7 +84,7 @@ def test_a_driver_that_nobody_knows_is_told_by_its_class() -> None:
     ],
 )
 def test_settings_and_drivers_that_cannot_be_used_are_refused(error: Exception) -> None:
-    assert isinstance(found(error), SourceRefused)
+    assert isinstance(found(error, connecting=True), SourceRefused)
 
 
 def test_what_sqlite_says_is_told_only_where_it_is_known() -> None:

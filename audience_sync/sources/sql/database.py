@@ -83,10 +83,11 @@ def opened(request: Request) -> Iterator[Database]:
         SourceRefused: nobody is let in, or there is no such driver, database or file.
         SourceFailed: it cannot be reached.
     """
-    with explaining(None):
+    with explaining(None, connecting=True):
         engine = _engine(request)
     with explaining(engine.dialect.dbapi, connecting=True):
         raw = engine.raw_connection()
+    with explaining(engine.dialect.dbapi):
         dialect = DIALECTS.get(_name(engine), OTHER)
         for sql in dialect.session(max(1, round(request.timeout.total_seconds()))):
             with closing(raw.cursor()) as cursor:
