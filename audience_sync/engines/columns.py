@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ ARROW_TYPE = {
     ColumnType.INT64: pa.int64(),
     ColumnType.FLOAT64: pa.float64(),
 }
+MOST_SHOWN, LONGEST_SHOWN = 20, 60
+SEPARATED = re.compile(r"\w+([^\w\s]|\t)\w")
 MAX_COLUMNS = 298
 """With the trait key they stay below Segment's 300 traits."""
 
@@ -74,8 +77,7 @@ def carried_columns(
         raise SourceRefused("the query gives a column without a name", hint="name it, with AS")
     if "user_id" not in folded:
         raise SourceRefused(
-            f"the query gives no column user_id, only {', '.join(names)}",
-            hint="name the id column: SELECT … AS user_id",
+            f"the query gives no column user_id, only {shown(names)}", hint=_how_to_name(names)
         )
     user_id = schema.field(folded.index("user_id"))
     _check_user_id(user_id.type)
@@ -97,10 +99,24 @@ def carried_columns(
 def _with_value(carried: Sequence[Carried], names: Sequence[str]) -> list[Carried]:
     if VALUE not in (column.name.casefold() for column in carried):
         raise SourceRefused(
-            f"the query gives no column {VALUE}, only {', '.join(names)}",
+            f"the query gives no column {VALUE}, only {shown(names)}",
             hint=f"name what the computed trait is to be: SELECT user_id, … AS {VALUE}",
         )
     return [replace(c, name=VALUE) if c.name.casefold() == VALUE else c for c in carried]
+
+
+def shown(names: Sequence[str]) -> str:
+    """Some of ``names``; a file that is none of ours may have any number, of any length."""
+    first = ", ".join(name[:LONGEST_SHOWN] for name in names[:MOST_SHOWN])
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return "".join(letter if letter.isprintable() else "?" for letter in first) + more
+
+
+def _how_to_name(names: Sequence[str]) -> str:
+    """A header line that was not taken apart is one long name."""
+    if len(names) == 1 and (between := SEPARATED.match(names[0])):
+        return f"state what separates the columns: read_csv('…', delim = '{between[1]}')"
+    return "name the id column: SELECT … AS user_id"
 
 
 def _check_user_id(kind: pa.DataType) -> None:
