@@ -136,12 +136,13 @@ class App:
         self.database.close()
 
 
-def build(loaded: Loaded, *, writes: bool) -> App:
+def build(loaded: Loaded, *, writes: bool, offline: bool = False) -> App:
     """Wire the program for a configuration.
 
     Args:
         writes: make or migrate the store. Without it a store that is not there is stood in for
             by an empty one in memory, and one of another version is an error.
+        offline: a store that is no file is stood in for as well.
 
     Raises:
         StoreFailed, StoreTooNew: the store cannot be used.
@@ -150,7 +151,7 @@ def build(loaded: Loaded, *, writes: bool) -> App:
     """
     config = loaded.config
     database = Database(config.store.url)
-    database = _prepared(database, writes=writes)
+    database = _prepared(database, writes=writes, offline=offline)
     _check_kinds(database, config)
     installation = installation_of(database, now(), writes=writes)
     duckdb = open_instance(
@@ -186,11 +187,11 @@ def build(loaded: Loaded, *, writes: bool) -> App:
     )
 
 
-def _prepared(database: Database, *, writes: bool) -> Database:
+def _prepared(database: Database, *, writes: bool, offline: bool) -> Database:
     if writes:
         migrate.upgrade(database)
         return database
-    found = migrate.version(database)
+    found = None if offline and not database.is_sqlite else migrate.version(database)
     migrate.check_readable(found)
     if found is not None:
         return database

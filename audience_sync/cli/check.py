@@ -41,7 +41,7 @@ class Checked:
 def check(context: click.Context, offline: bool, as_json: bool) -> int:
     """Validate the configuration, reach sources and destinations. Sends and writes nothing."""
     found: list[Checked] = []
-    with opened(context, writes=False) as app:
+    with opened(context, writes=False, offline=offline) as app:
         for checked in _checks(app, offline=offline):
             found.append(checked)
             if not as_json:
@@ -84,7 +84,8 @@ def _read(app: App, configured: Configured, *, offline: bool) -> str:
     with configured.source.read(audience.query, present()) as rows:
         _, carried = carried_columns(rows.schema, reserved=audience.key, kind=audience.kind)
     columns = ", ".join(["user_id", *(column.name for column in carried)])
-    is_new = app.snapshots.current(audience.key) is None
+    looked = not offline or app.config.store.url.startswith("sqlite")
+    is_new = looked and app.snapshots.current(audience.key) is None
     return columns + ("   new key, permanent after the first capture" if is_new else "")
 
 

@@ -41,14 +41,14 @@ def load(context: click.Context) -> Loaded:
 
 
 @contextmanager
-def opened(context: click.Context, *, writes: bool) -> Iterator[App]:
+def opened(context: click.Context, *, writes: bool, offline: bool = False) -> Iterator[App]:
     """The wired program. None of the threads it starts takes a signal from the main one."""
     loaded = load(context)
     # Only now: a mistake in the configuration is told before what takes longest.
     from audience_sync.bootstrap import build
 
     with withheld():
-        app = build(loaded, writes=writes)
+        app = build(loaded, writes=writes, offline=offline)
     try:
         yield app
     finally:
