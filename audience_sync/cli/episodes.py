@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.biography import Biography
+from audience_sync.domain.forgotten import reference
 from audience_sync.domain.told import Telling, what_was_told
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ class Finder:
             for state in self._states:
                 found |= self._app.lookups.with_email(state.key, user.strip())
         return [user, *sorted(found - {user})]
+
+    def forgotten(self, user_ids: Sequence[str]) -> list[str]:
+        """Who of them asked to be forgotten. Only who has an id can find that out."""
+        from audience_sync.store.forgotten import forgotten
+
+        asked = forgotten(self._app.database)
+        if asked is None:
+            return []
+        return [user for user in user_ids if reference(asked.salt, user) in asked.references]
 
     def episodes(self, user_id: str) -> list[Episode]:
         """Those with something to do for a person come first."""

@@ -27,13 +27,15 @@ def explain(context: click.Context, users: tuple[str, ...], as_json: bool) -> in
             met = {user_id: of_one for user_id, of_one in episodes.items() if of_one}
             found |= met
             unknown += [] if met else [user]
+        asked = finder.forgotten(unknown)
     if as_json:
         say(to_json({"users": [listed(user_id, found[user_id]) for user_id in found]}))
     else:
         _print(found)
     if unknown:
         # The operator typed it, so it may be said.
-        raise UsageError(f"no user {', '.join(unknown)} in anything that is kept")
+        hint = f"asked to be forgotten: {', '.join(asked)}" if asked else None
+        raise UsageError(f"no user {', '.join(unknown)} in anything that is kept", hint=hint)
     return 0
 
 

@@ -47,7 +47,8 @@ def decode(payload: bytes) -> pa.RecordBatch:
     stream, checksum = payload[:-CHECKSUM_BYTES], payload[-CHECKSUM_BYTES:]
     if _checksum(stream) != checksum:
         raise ChunkDamaged("a stored chunk is damaged", hint="restore the store from a backup")
-    with pa.ipc.open_stream(stream) as reader:
+    # A chunk is small: threads for its columns cost more than they save, most on a busy machine.
+    with pa.ipc.open_stream(stream, options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
         return reader.read_next_batch()
 
 

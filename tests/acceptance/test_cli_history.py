@@ -201,6 +201,12 @@ class TestExplain:
         assert done.err == "audience-sync: no user nobody@example.com in anything that is kept\n"
         assert program.run("explain").code == 2
 
+    def test_somebody_who_was_forgotten(self, program: Program) -> None:
+        assert program.run("forget", "person-0029", "--yes").code == 0
+        done = program.run("explain", "person-0029")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.endswith("  asked to be forgotten: person-0029\n")
+
     def test_several_have_the_same_email(self, program: Program) -> None:
         (program.folder / "plain.csv").write_text(
             "user_id,email\na,twin@private.example\nb,Twin@Private.example\n"

@@ -286,7 +286,11 @@ class World:
     def check_walk(self, span: Span) -> None:
         whole = list(self.spans.changes(span))
         old, new = (self.model.memberships[seq] for seq in (span.from_seq, span.to_seq))
-        told = [change for change in difference(old, new) if is_told(change, span.tell)]
+        told = [
+            change
+            for change in difference(old, new)
+            if is_told(change, span.tell, span.audience_kind)
+        ]
         assert [c for c in whole if c.before != c.after] == told
         for user_id in IDS[::4]:
             rest = list(self.spans.changes(replace(span, position=user_id)))
