@@ -13,6 +13,7 @@
     │   └── StoreTooNew       a newer version wrote it: upgrade               exit 78
     ├── LeaseTaken            somebody else is doing this right now           exit 75
     ├── LeaseLost             our right to write is over: stop at once        exit 1
+    │   └── SpanEnded           one delivery is, by an order; the others go on
     ├── BadCalls              the destination refused a request for its content: bisect
     ├── RetryLater            one request failed; the same again, later       exit 1
     └── DestinationPaused     stop sending there; nothing is lost             exit 69
@@ -81,6 +82,10 @@ class LeaseTaken(AudienceSyncError):
 
 class LeaseLost(AudienceSyncError):
     exit_code = 1
+
+
+class SpanEnded(LeaseLost):
+    """A person ended this delivery while it was walked."""
 
 
 class BadCalls(AudienceSyncError):

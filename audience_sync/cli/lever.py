@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
@@ -10,6 +10,8 @@ import rich_click as click
 from audience_sync.cli.actor import actor
 
 if TYPE_CHECKING:
+    from audience_sync.bootstrap import App
+    from audience_sync.domain.audience import AudienceKey
     from audience_sync.store.orders import Given
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,3 +27,9 @@ def given(reason: str | None) -> Given:
     from audience_sync.store.orders import Given
 
     return Given(actor=actor(), reason=reason)
+
+
+def not_retired(app: App, keys: Sequence[AudienceKey]) -> list[AudienceKey]:
+    """``keys`` without audiences that are closed: a pattern finds them too."""
+    known = app.orders.known()
+    return [key for key in keys if key not in known or not known[key].retired_at]

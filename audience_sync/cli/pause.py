@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from audience_sync.cli import completion
-from audience_sync.cli.lever import given, lever
+from audience_sync.cli.lever import given, lever, not_retired
 from audience_sync.cli.opened import confirm, named, opened, places
 from audience_sync.cli.output import say
 from audience_sync.errors import UsageError
@@ -96,10 +96,13 @@ def _meant(
     app: App, audiences: Sequence[str], destinations: Sequence[str], everything: bool
 ) -> tuple[list[AudienceKey], list[str]]:
     if everything and not audiences and not destinations:
-        return list(app.audiences), list(app.destinations)
+        return not_retired(app, list(app.audiences)), list(app.destinations)
     if everything or bool(audiences) == bool(destinations):
         raise UsageError("name audiences, or --destination, or say --all")
-    return named(app, audiences), places(app, destinations) if destinations else []
+    keys = not_retired(app, named(app, audiences))
+    if audiences and not keys:
+        raise UsageError(f"{', '.join(audiences)}: retired, which is for good")
+    return keys, places(app, destinations) if destinations else []
 
 
 def _named(app: App, key: AudienceKey) -> tuple[str, Kind]:

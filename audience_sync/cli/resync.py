@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -11,6 +12,7 @@ from audience_sync.cli.lever import given, lever
 from audience_sync.cli.opened import confirm, named, opened, places
 from audience_sync.cli.output import say
 from audience_sync.cli.render import duration, plural
+from audience_sync.domain.audience import State
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,21 +45,35 @@ def resync(
     """
     with opened(context, writes=True) as app:
         keys, names = named(app, audiences), places(app, destinations)
+        refused = {key: why for key in keys if (why := _why_not(app, key, names))}
+        if len(refused) == len(keys):
+            raise UsageError("; ".join(refused.values()))
         for key in keys:
-            _explain(app, key, names)
+            for line in [refused[key]] if key in refused else _sentences(app, key, names):
+                say(line)
         confirm("Tell them anew?", yes=yes)
         for key in keys:
-            app.orders.resync(key, names, given(reason))
+            if key not in refused:
+                app.orders.resync(key, names, given(reason))
     say("the next sync captures, then tells everybody")
     return 0
 
 
-def _explain(app: App, key: AudienceKey, names: list[str]) -> None:
+def _why_not(app: App, key: AudienceKey, names: Sequence[str]) -> str | None:
     known = app.orders.known().get(key)
+    if known and known.retired_at:
+        return f"{key} is retired, which is for good"
+    if key not in app.audiences:
+        return f"{key} is no longer configured, so it is not captured"
     if known is None or not known.told_to.intersection(names):
-        raise UsageError(f"nothing was told of {key} there yet", hint="a first delivery will be")
-    if known.retired_at:
-        raise UsageError(f"{key} is retired")
+        return f"{key}: nothing was told of it there yet; a first delivery will be"
+    return None
+
+
+def _sentences(app: App, key: AudienceKey, names: Sequence[str]) -> Iterator[str]:
+    known, state = app.orders.known()[key], app.audiences[key].state
     for name in sorted(known.told_to.intersection(names)):
         seconds = known.members / app.destinations[name].rate
-        say(f"{key} → {name}  {plural(known.members, 'member')}, at least {duration(seconds)}")
+        yield f"{key} → {name}  {plural(known.members, 'member')}, at least {duration(seconds)}"
+    if known.paused_at or state is State.PAUSED:
+        yield f"  {key} is paused: it waits until that ends"

@@ -32,6 +32,8 @@ class Books:
     accepted: int = 0
     rejected: int = 0
     skipped: int = 0
+    rejected_before: int = 0
+    """Members of this span that are told again because an earlier one was rejected."""
 
     @property
     def handled(self) -> int:
@@ -51,8 +53,11 @@ class Books:
 
     @property
     def max_rejected(self) -> int:
-        """More rejections than this are a broken set-up, not bad members (P19)."""
-        return max(100, self.total // 100)
+        """More rejections than this are a broken set-up, not bad members (P19).
+
+        That those are rejected again who were before says nothing of the set-up.
+        """
+        return max(100, self.total // 100) + self.rejected_before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

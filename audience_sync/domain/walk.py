@@ -92,7 +92,8 @@ def as_told(
 
     Args:
         members: all of them, as entered.
-        told: of each time it was told, up to whom (``None``: everybody), and the changes since.
+        told: of each time it was told, oldest first, up to whom (``None``: everybody), and the
+            changes since.
     """
     users: list[Iterator[tuple[str, int, Change]]] = [_numbered(-1, members)]
     users += [_numbered(number, changes) for number, (_, changes) in enumerate(told)]
@@ -100,11 +101,9 @@ def as_told(
         found = {number: change for _, number, change in group}
         if -1 not in found:
             continue
-        is_new = all(
-            (up_to is not None and user_id > up_to)
-            or (number in found and found[number].before is None)
-            for number, (up_to, _) in enumerate(told)
-        )
+        heard = [n for n, (up_to, _) in enumerate(told) if up_to is None or user_id <= up_to]
+        since = found.get(heard[-1]) if heard else None
+        is_new = not heard or (since is not None and since.before is None)
         member = found[-1]
         yield member if is_new else replace(member, before=member.after)
 

@@ -61,18 +61,21 @@ class Admission:
         }
 
     def _leaving(self, destination: str) -> dict[AudienceKey, Subscription]:
-        """Retired audiences of which nobody is a member any more: all are told so."""
+        """Retired audiences of which nobody is a member any more: all are told so.
+
+        One that was retired without telling anybody is paused as well.
+        """
         tell = frozenset({Tell.EXITED})
         return {
             known.key: Subscription(tell=tell, limits=Limits())
             for known in self.known.values()
-            if known.retired_at and not known.members and destination in known.told_to
+            if known.retired_at and not known.paused_at and destination in known.told_to
         }
 
     def _retired(self, audience: Configured, known: Known) -> CaptureOutcome:
         key, name = known.key, audience.audience.name
         error = None
-        if name != known.name:
+        if name != known.name and audience.state is not State.RETIRED:
             error = ConfigError(
                 [f"{name}: the trait key {key} was {known.name}'s, which is retired: write another"]
             )

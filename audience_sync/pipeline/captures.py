@@ -59,6 +59,9 @@ class CaptureBook(Snapshots, Protocol):
 
     def next_due(self, audience: AudienceKey) -> datetime | None: ...
 
+    def left_alone(self, audience: AudienceKey) -> str | None:
+        """``paused`` or ``retired``, where a person has ordered so."""
+
     def sweep(self, audience: AudienceKey, lease: Lease) -> None: ...
 
     def failed(
@@ -118,7 +121,9 @@ class Captures:
         key = configured.audience.key
         try:
             with self.leases.hold(f"capture:{key}") as lease:
-                # Another process may have captured it since we looked.
+                # Another process may have captured it since we looked, or a person retired it.
+                if ordered := self.snapshots.left_alone(key):
+                    return CaptureOutcome(audience=key, outcome=ordered)
                 late = self.overtaken(configured, cycle_time)
                 if late or (only_if_due and not self.due(configured, cycle_time)):
                     return CaptureOutcome(audience=key, outcome="not due")

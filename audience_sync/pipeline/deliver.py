@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from audience_sync.domain.span import Span, Tally, Window
-from audience_sync.errors import AudienceSyncError, ChunkDamaged
+from audience_sync.domain.span import Span, SpanState, Tally, Window
+from audience_sync.errors import AudienceSyncError, ChunkDamaged, SpanEnded
 from audience_sync.pipeline.ports import Destination, Lease, Sender, SpanContext, Spans
 from audience_sync.pipeline.send import (
     Batch,
@@ -41,6 +41,8 @@ class Walk:
     def deliver(self, span: Span) -> Span:
         """Walk ``span`` to its end, or to where we were stopped; the span as it is stored then.
 
+        A person may stop it too; then it is open, or, when they ended it, gone.
+
         No transaction is open during a network call. When anything ends the walk early, what is
         in flight is waited for, and the position still moves over the contiguous part.
 
@@ -67,8 +69,11 @@ class Walk:
                 f"the delivery of {span.audience} ended with members left over",
                 hint="please report this; nothing is counted as told that was not",
             )
-        self.spans.complete(flight.span, self.lease)
-        return flight.span
+        try:
+            self.spans.complete(flight.span, self.lease)
+        except SpanEnded:
+            return flight.span
+        return replace(flight.span, state=SpanState.COMPLETED)
 
 
 class _Flight:
@@ -159,6 +164,9 @@ class _Flight:
             return
         try:
             self.span = self._walk.spans.advance(self.span, books, ripe[0], self._walk.lease)
+        except SpanEnded:
+            self._fail(Stopped("a person ended it"))
+            return
         except AudienceSyncError as error:
             self._fail(error)
             return
@@ -166,7 +174,7 @@ class _Flight:
         if ripe[0].accepted:
             self._window.size = self._walk.destination.concurrency
         self._walk.progress(self.span)
-        if not self._walk.spans.wanted(self.span):
+        if self.span.books.remaining and not self._walk.spans.wanted(self.span):
             self._fail(Stopped("a person ordered otherwise"))
 
     def _fail(self, error: AudienceSyncError) -> None:

@@ -147,7 +147,8 @@ class LaneRun:
         if error is not None:
             outcome = "paused" if isinstance(error, DestinationPaused) else "failed"
             return Delivered(span=span, outcome=outcome, error=error)
-        if self.stop.is_set():
+        # A person may have ordered otherwise while others were walked.
+        if self.stop.is_set() or not self.spans.wanted(span):
             return Delivered(span=span, outcome="stopped")
         return self._walked(span, walk)
 
@@ -160,7 +161,7 @@ class LaneRun:
         walk = replace(walk, progress=progress, probing=probing)
         try:
             after = walk.deliver(span)
-            outcome = "completed" if not after.books.remaining else "stopped"
+            outcome = "completed" if after.state is SpanState.COMPLETED else "stopped"
         except DestinationPaused as paused:
             self.pauses.pause(self.destination.name, str(paused), paused.seconds, self.lease)
             outcome, failure, after = "paused", paused, latest[-1]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select
 from audience_sync.domain.span import Span
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
-from audience_sync.store.retention import OPEN
+from audience_sync.store.gone import UNFINISHED
 from audience_sync.store.schema import chunk, rejection, snapshot, span
 from audience_sync.store.span_reads import SpanReads, span_of, spans_with_names
 from audience_sync.store.traces import is_one_of
@@ -30,7 +30,7 @@ class SpanChange:
 
 def open_spans(connection: Connection, owners: Collection[int]) -> list[Span]:
     """Open and held spans of some audiences."""
-    query = spans_with_names().where(span.c.audience_id.in_(owners), OPEN).order_by(span.c.id)
+    query = spans_with_names().where(span.c.audience_id.in_(owners), UNFINISHED).order_by(span.c.id)
     return [span_of(row) for row in connection.execute(query)]
 
 

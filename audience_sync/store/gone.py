@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.span import SpanState
 from audience_sync.store import rejections
 from audience_sync.store.engine import Database, insert_missing
 from audience_sync.store.pair import Pair, of_pair
-from audience_sync.store.schema import audience, destination, gone, resync, span, told
+from audience_sync.store.resyncs import request_resync
+from audience_sync.store.schema import audience, destination, gone, span, told
+
+UNFINISHED = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
 
 Names = tuple[AudienceKey, str]
 """An audience's key and a destination's name."""
@@ -36,7 +39,7 @@ def settle(database: Database, together: Collection[Names], now: datetime) -> No
         with database.write() as connection:
             for pair in left:
                 insert_missing(connection, gone, {**pair._asdict(), "since": now})
-            for pair in back:
+            for pair in sorted(back):
                 _welcome(connection, pair, now)
 
 
@@ -51,21 +54,18 @@ def release(connection: Connection, owner: int, keep_since: datetime, now: datet
         connection.execute(update(gone).where(of_pair(gone, *pair)).values(released_at=now))
 
 
-def request_resync(connection: Connection, pair: Pair, now: datetime) -> None:
-    """Have everybody's state told anew, in the place of whatever is under way."""
-    wanted = {"requested_at": now, "span_id": None}
-    changed = connection.execute(update(resync).where(of_pair(resync, *pair)).values(wanted))
-    if not changed.rowcount:
-        connection.execute(insert(resync).values(**pair._asdict(), **wanted))
-
-
 def abandon_unfinished(connection: Connection, pair: Pair, now: datetime) -> None:
-    """End the pair's open or held span, if there is one. What it took up stands again."""
-    unfinished = of_pair(span, *pair), span.c.state.in_([SpanState.OPEN, SpanState.HELD])
-    for span_id in connection.scalars(select(span.c.id).where(*unfinished)).all():
-        ended = update(span).where(span.c.id == span_id)
-        connection.execute(ended.values(state=SpanState.ABANDONED, ended_at=now))
-        rejections.put_back(connection, span_id)
+    """End the pair's open or held span, if there is one."""
+    unfinished = select(span.c.id).where(of_pair(span, *pair), UNFINISHED)
+    for span_id in connection.scalars(unfinished).all():
+        abandon(connection, span_id, now)
+
+
+def abandon(connection: Connection, span_id: int, now: datetime) -> None:
+    """End a span that is open or held. What it took up stands again."""
+    ended = update(span).where(span.c.id == span_id, UNFINISHED)
+    connection.execute(ended.values(state=SpanState.ABANDONED, ended_at=now))
+    rejections.put_back(connection, span_id)
 
 
 def begun_pairs(connection: Connection) -> dict[Pair, Names]:
@@ -85,6 +85,9 @@ def begun_pairs(connection: Connection) -> dict[Pair, Names]:
 
 
 def _welcome(connection: Connection, pair: Pair, now: datetime) -> None:
+    # Whoever prunes locks the row too: the pair is let go before this, or not at all.
+    owner = select(audience.c.id).where(audience.c.id == pair.audience_id)
+    connection.execute(owner.with_for_update()).one()
     released = select(gone.c.released_at).where(of_pair(gone, *pair))
     if connection.scalar(released) is not None:
         request_resync(connection, pair, now)

@@ -14,11 +14,13 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from audience_sync.domain.audience import AudienceKey, Kind, Known, Seq
+from audience_sync.errors import UsageError
 from audience_sync.store.engine import Database
-from audience_sync.store.gone import begun_pairs, request_resync
+from audience_sync.store.gone import begun_pairs
 from audience_sync.store.ids import audience_id, destination_id, known_audience_id
 from audience_sync.store.pair import Pair
 from audience_sync.store.rejections import Rejections
+from audience_sync.store.resyncs import request_resync
 from audience_sync.store.schema import audience, destination, run
 from audience_sync.store.span_reads import newest_snapshots
 
@@ -70,17 +72,24 @@ class Orders:
         return {row.name: row.stopped_at for row in rows}
 
     def pause(self, key: AudienceKey, name: str, kind: Kind, given: Given) -> None:
-        """Neither capture nor tell the audience until it is resumed."""
+        """Neither capture nor tell the audience until it is resumed.
+
+        Raises:
+            UsageError: it is retired.
+        """
         now = self._clock()
         with self._database.write() as connection:
             owner = audience_id(connection, key, name, kind)
+            check_not_retired(connection, key)
             here = update(audience).where(audience.c.id == owner)
             connection.execute(here.values(paused_at=now))
             self._record(connection, "pause", given, audience_id=owner)
 
     def resume(self, key: AudienceKey, given: Given) -> None:
+        """Raises UsageError: it is retired."""
         with self._database.write() as connection:
             owner = known_audience_id(connection, key)
+            check_not_retired(connection, key)
             here = update(audience).where(audience.c.id == owner)
             connection.execute(here.values(paused_at=None))
             self._record(connection, "resume", given, audience_id=owner)
@@ -106,16 +115,18 @@ class Orders:
 
         Returns:
             The destinations that are told anew: those of which anything was told.
+
+        Raises:
+            UsageError: it is retired.
         """
         now = self._clock()
         with self._database.write() as connection:
             owner = known_audience_id(connection, key)
+            check_not_retired(connection, key)
             pairs = self._begun(connection, owner, destinations)
             for pair in pairs.values():
                 request_resync(connection, pair, now)
             if pairs:
-                here = update(audience).where(audience.c.id == owner)
-                connection.execute(here.values(next_due=now))
                 counts = {"destinations": sorted(pairs)}
                 self._record(connection, "resync", given, counts, audience_id=owner)
         return sorted(pairs)
@@ -149,6 +160,13 @@ class Orders:
         **about: int,
     ) -> None:
         record(connection, kind, given, self._clock(), counts, outcome="ordered", **about)
+
+
+def check_not_retired(connection: Connection, key: AudienceKey) -> None:
+    """Raises UsageError; the row stays locked, so that nobody retires it meanwhile."""
+    query = select(audience.c.retired_at).where(audience.c.key == key).with_for_update()
+    if connection.scalar(query) is not None:
+        raise UsageError(f"{key} is retired")
 
 
 def record(

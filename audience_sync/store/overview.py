@@ -12,6 +12,7 @@ from audience_sync.domain.audience import AudienceKey, Kind, Seq
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanState
 from audience_sync.store.engine import Database
+from audience_sync.store.resyncs import next_due
 from audience_sync.store.schema import audience, destination, resync, snapshot, span, told
 from audience_sync.store.span_reads import newest_snapshots
 
@@ -50,9 +51,8 @@ class DeliveryState:
 def audiences(database: Database) -> dict[AudienceKey, AudienceState]:
     """Every audience that was ever captured, or tried to be."""
     newest = newest_snapshots()
-    query = select(audience, newest.c.members, newest.c.seq).outerjoin(
-        newest, newest.c.audience_id == audience.c.id
-    )
+    about = audience, newest.c.members, newest.c.seq, next_due().label("due")
+    query = select(*about).outerjoin(newest, newest.c.audience_id == audience.c.id)
     with database.read() as connection:
         states = [_audience(row) for row in connection.execute(query)]
     return {state.key: state for state in states}
@@ -116,7 +116,7 @@ def _audience(row: Row[Any]) -> AudienceState:
         members=row.members or 0,
         seq=Seq(row.seq or 0),
         captured_at=row.last_captured_at,
-        next_due=row.next_due,
+        next_due=row.due,
         last_error=row.last_error,
         paused_at=row.paused_at,
         retired_at=row.retired_at,

@@ -29,7 +29,7 @@ from audience_sync.domain.span import Refusal
 from audience_sync.domain.walk import Standing
 from audience_sync.store.engine import Database
 from audience_sync.store.pair import Pair, of_pair
-from audience_sync.store.schema import audience, destination, rejection
+from audience_sync.store.schema import audience, destination, rejection, span
 
 PAGE = 10_000
 """Rows that are read at a time."""
@@ -56,10 +56,19 @@ def keep(
     refusals: Sequence[Refusal],
     now: datetime,
 ) -> None:
+    """Keep refusals of a span; those who were refused before stand once, with the new reason."""
+    if not refusals:
+        return
+    before = update(rejection).where(
+        of_pair(rejection, *pair),
+        rejection.c.user_id == bindparam("user"),
+        rejection.c.resolved_in.is_(None),
+    )
+    users = [{"user": refusal.user_id} for refusal in refusals]
+    connection.execute(before.values(resolved_in=span_id), users)
     always = {"span_id": span_id, "outcome": outcome, "recorded_at": now, **pair._asdict()}
     rows = [always | {"user_id": r.user_id, "reason": r.reason} for r in refusals]
-    if rows:
-        connection.execute(insert(rejection), rows)
+    connection.execute(insert(rejection), rows)
 
 
 def standing(database: Database, pair: Pair) -> Iterator[Standing]:
@@ -79,7 +88,7 @@ def taken_up(database: Database, span_id: int, after: str | None) -> Iterator[st
     """Who is told again by an open span, beyond ``after``; sorted."""
     query = (
         select(rejection.c.user_id)
-        .where(rejection.c.retried_in == span_id)
+        .where(_taken_up_by(span_id))
         .group_by(rejection.c.user_id)
         .order_by(rejection.c.user_id)
         .limit(PAGE)
@@ -100,13 +109,13 @@ def take_up(connection: Connection, pair: Pair, span_id: int, user_ids: Sequence
 
 def resolve(connection: Connection, span_id: int) -> None:
     """All that the span took up were handled."""
-    here = rejection.c.retried_in == span_id, rejection.c.resolved_in.is_(None)
+    here = _taken_up_by(span_id), rejection.c.resolved_in.is_(None)
     connection.execute(update(rejection).where(*here).values(resolved_in=span_id))
 
 
 def put_back(connection: Connection, span_id: int) -> None:
     """The span was abandoned: what it took up stands again."""
-    here = rejection.c.retried_in == span_id, rejection.c.resolved_in.is_(None)
+    here = _taken_up_by(span_id), rejection.c.resolved_in.is_(None)
     connection.execute(update(rejection).where(*here).values(retried_in=None))
 
 
@@ -165,6 +174,25 @@ class Rejections:
             .values(retry_at=now)
         )
         return marked.rowcount
+
+
+def rejected_before() -> ColumnElement[int]:
+    """Of the row of ``span`` around it: how many it took up that were rejected, not skipped."""
+    query = select(func.count(rejection.c.user_id.distinct())).where(
+        of_pair(rejection, span.c.audience_id, span.c.destination_id),
+        rejection.c.retried_in == span.c.id,
+        rejection.c.outcome == "rejected",
+    )
+    return query.correlate(span).scalar_subquery().label("rejected_before")
+
+
+def _taken_up_by(span_id: int) -> ColumnElement[bool]:
+    """Found by the index of its pair."""
+    owner, place = (
+        select(column).where(span.c.id == span_id).scalar_subquery()
+        for column in (span.c.audience_id, span.c.destination_id)
+    )
+    return and_(of_pair(rejection, owner, place), rejection.c.retried_in == span_id)
 
 
 def _stands() -> ColumnElement[bool]:

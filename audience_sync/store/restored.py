@@ -11,9 +11,10 @@ from datetime import datetime
 from sqlalchemy import update
 
 from audience_sync.store.engine import Database
-from audience_sync.store.gone import Names, begun_pairs, request_resync
+from audience_sync.store.gone import Names, begun_pairs
 from audience_sync.store.leases import free_all
 from audience_sync.store.orders import Given, record
+from audience_sync.store.resyncs import request_resync
 from audience_sync.store.schema import audience, installation
 
 

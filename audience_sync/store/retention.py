@@ -6,20 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Select, delete, select
 
 from audience_sync.domain.audience import AudienceKey
-from audience_sync.domain.span import SpanState
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
-from audience_sync.store.gone import release
+from audience_sync.store.gone import UNFINISHED, release
 from audience_sync.store.pair import Pair
 from audience_sync.store.rejections import forget_resolved
 from audience_sync.store.schema import audience, chunk, gone, snapshot, span, told
-from audience_sync.store.walks import told_points
-
-OPEN = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
+from audience_sync.store.walks import set_told, told_points
 
 
 def prune(
@@ -49,7 +46,7 @@ def prune(
             .order_by(snapshot.c.seq)
         ).all()
         open_spans = connection.execute(
-            select(span.c.from_seq, span.c.to_seq).where(span.c.audience_id == owner, OPEN)
+            select(span.c.from_seq, span.c.to_seq).where(span.c.audience_id == owner, UNFINISHED)
         ).all()
         pins = list(_told_seqs(connection, owner))
         with_changes = set(
@@ -63,6 +60,7 @@ def prune(
         if not any(row.has_base for row in rows):
             return 0
         kept_bases, oldest = _needed(rows, open_spans, pins, keep_since)
+        _let_go(connection, owner, oldest)
         drop_bases = [row.id for row in rows if row.has_base and row.seq not in kept_bases]
         drop_changes = [row.id for row in rows if row.seq <= oldest and row.id in with_changes]
         for snapshot_id in drop_bases:
@@ -90,15 +88,29 @@ def _needed(
 
 def _told_seqs(connection: Connection, owner: int) -> Iterator[int]:
     """By destination, the snapshots of which it was told."""
-    released = select(gone.c.destination_id).where(
-        gone.c.audience_id == owner, gone.c.released_at.is_not(None)
-    )
+    released = _released(owner)
     told_to = select(told.c.destination_id).where(told.c.audience_id == owner)
     begun_at = select(span.c.destination_id).where(span.c.audience_id == owner)
     for place in set(connection.scalars(told_to.union(begun_at))) - set(
         connection.scalars(released)
     ):
         yield from connection.scalars(told_points(Pair(owner, place)))
+
+
+def _let_go(connection: Connection, owner: int, oldest: int) -> None:
+    """Pairs that pin nothing any more are known to have heard of what is still kept, at most.
+
+    Should they come back, nobody knows who left before.
+    """
+    for place in connection.scalars(_released(owner)).all():
+        pair = Pair(owner, place)
+        if any(seq < oldest for seq in connection.scalars(told_points(pair)).all()):
+            set_told(connection, pair, oldest)
+
+
+def _released(owner: int) -> Select[int]:
+    of_owner = gone.c.audience_id == owner, gone.c.released_at.is_not(None)
+    return select(gone.c.destination_id).where(*of_owner)
 
 
 def _drop_base(connection: Connection, snapshot_id: int) -> None:

@@ -9,13 +9,13 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 
 from audience_sync.domain.audience import AudienceKey, OnRetire
-from audience_sync.domain.span import SpanState
 from audience_sync.pipeline.ports import Lease
 from audience_sync.store.engine import Database
-from audience_sync.store.gone import abandon_unfinished, begun_pairs, request_resync
+from audience_sync.store.gone import UNFINISHED, abandon_unfinished, begun_pairs
 from audience_sync.store.ids import known_audience_id
-from audience_sync.store.orders import Given, record
+from audience_sync.store.orders import Given, check_not_retired, record
 from audience_sync.store.pair import Pair, of_pair
+from audience_sync.store.resyncs import request_resync
 from audience_sync.store.schema import audience, resync, snapshot, span
 from audience_sync.store.snapshots import discard_held
 
@@ -31,10 +31,14 @@ class Retirement:
     def retire(
         self, key: AudienceKey, staged: int | None, on_retire: OnRetire, lease: Lease
     ) -> None:
+        """Raises UsageError: somebody was quicker."""
         now = self.clock()
         with self.database.write(lease) as connection:
-            owner = known_audience_id(connection, key, lock=True)
-            closed = {"retired_at": now, "paused_at": None, "last_error": None}
+            owner = known_audience_id(connection, key)
+            check_not_retired(connection, key)
+            # Who leaves is not told anything more, as one who is paused.
+            paused_at = now if on_retire is OnRetire.LEAVE else None
+            closed = {"retired_at": now, "paused_at": paused_at, "last_error": None}
             if staged is not None:
                 row = connection.execute(select(snapshot).where(snapshot.c.id == staged)).one()
                 here = update(snapshot).where(snapshot.c.id == staged)
@@ -58,6 +62,5 @@ def _end_what_is_under_way(
         abandon_unfinished(connection, pair, now)
         connection.execute(delete(resync).where(of_pair(resync, *pair)))
         return
-    unfinished = span.c.state.in_([SpanState.OPEN, SpanState.HELD])
-    if connection.scalar(select(span.c.id).where(of_pair(span, *pair), unfinished)):
+    if connection.scalar(select(span.c.id).where(of_pair(span, *pair), UNFINISHED)):
         request_resync(connection, pair, now)

@@ -13,6 +13,7 @@ from audience_sync.pipeline.ports import Membership, Snapshot
 from audience_sync.store.engine import Database
 from audience_sync.store.forgotten import forgotten
 from audience_sync.store.memberships import membership_at
+from audience_sync.store.resyncs import next_due
 from audience_sync.store.schema import audience, snapshot
 from audience_sync.store.snapshot_rows import snapshot_of, snapshots_in
 
@@ -39,7 +40,15 @@ class SnapshotReads:
 
     def next_due(self, key: AudienceKey) -> datetime | None:
         with self._database.read() as connection:
-            return connection.scalar(select(audience.c.next_due).where(audience.c.key == key))
+            return connection.scalar(select(next_due()).where(audience.c.key == key))
+
+    def left_alone(self, key: AudienceKey) -> str | None:
+        query = select(audience.c.retired_at, audience.c.paused_at).where(audience.c.key == key)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is not None and row.retired_at is not None:
+            return "retired"
+        return "paused" if row is not None and row.paused_at is not None else None
 
     def held(self, key: AudienceKey | None = None) -> list[Snapshot]:
         """Captures that wait for approval, newest first."""

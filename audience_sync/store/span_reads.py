@@ -22,12 +22,13 @@ from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState
 from audience_sync.pipeline.ports import Waiting
 from audience_sync.store.pair import of_pair
+from audience_sync.store.rejections import rejected_before
+from audience_sync.store.resyncs import captured_since_request
 from audience_sync.store.schema import (
     audience,
     destination,
     rejection,
     resync,
-    run,
     snapshot,
     span,
     told,
@@ -141,14 +142,6 @@ def unfinished() -> ColumnElement[bool]:
     return span.c.state.in_([SpanState.OPEN, SpanState.HELD])
 
 
-def captured_since_request() -> ColumnElement[bool]:
-    """Whether the audience was captured after its resync was asked for: then it may begin."""
-    done = run.c.outcome.in_(["committed", "unchanged", "approved", "retired"])
-    return exists().where(
-        run.c.audience_id == resync.c.audience_id, done, run.c.ended_at >= resync.c.requested_at
-    )
-
-
 def newest_snapshots() -> Subquery:
     """``audience_id``, ``seq`` and ``members`` of the newest snapshot of each audience."""
     top = (
@@ -192,6 +185,7 @@ def spans_with_names() -> Select[Any]:
             destination.c.name,
             snapshot.c.captured_at,
             snapshot.c.plan_id,
+            rejected_before(),
         )
         .join(audience, audience.c.id == span.c.audience_id)
         .join(destination, destination.c.id == span.c.destination_id)
@@ -218,7 +212,11 @@ def span_of(row: Row[Any]) -> Span:
         to_seq=Seq(row.to_seq),
         position=row.position,
         books=Books(
-            total=row.total, accepted=row.accepted, rejected=row.rejected, skipped=row.skipped
+            total=row.total,
+            accepted=row.accepted,
+            rejected=row.rejected,
+            skipped=row.skipped,
+            rejected_before=row.rejected_before,
         ),
         captured_at=row.captured_at,
         plan_id=row.plan_id,

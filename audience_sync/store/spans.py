@@ -16,21 +16,21 @@ from audience_sync.domain.audience import AudienceKey, Tell
 from audience_sync.domain.guard import Limits, holds_initial
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState, Tally
 from audience_sync.domain.walk import Survey
-from audience_sync.errors import LeaseLost, UsageError
+from audience_sync.errors import LeaseLost, SpanEnded, UsageError
 from audience_sync.pipeline.ports import Lease, Waiting
 from audience_sync.store import rejections
 from audience_sync.store.engine import Database
 from audience_sync.store.forgotten import count
-from audience_sync.store.gone import abandon_unfinished
+from audience_sync.store.gone import abandon
 from audience_sync.store.ids import destination_id, known_audience_id
 from audience_sync.store.pair import Pair, of_pair
-from audience_sync.store.schema import destination, resync, run, snapshot, span, told
+from audience_sync.store.schema import destination, resync, run, snapshot, span
 from audience_sync.store.span_reads import (
     SpanReads,
     span_of,
     spans_with_names,
 )
-from audience_sync.store.walks import told_points
+from audience_sync.store.walks import set_told, told_points
 
 
 class Spans(SpanReads):
@@ -109,7 +109,7 @@ class Spans(SpanReads):
                 .values(position=tally.last_user_id, **_book_values(books))
             )
             if not moved.rowcount:
-                raise LeaseLost(f"the span of {walked.audience} is no longer open")
+                raise SpanEnded(f"the span of {walked.audience} is no longer open")
             for outcome, refusals in (("rejected", tally.rejected), ("skipped", tally.skipped)):
                 if refusals:
                     pair = _pair_of_span(connection, walked)
@@ -125,14 +125,14 @@ class Spans(SpanReads):
                 .values(state=SpanState.COMPLETED, ended_at=self._clock())
             )
             if not done.rowcount:
-                raise LeaseLost(f"the span of {walked.audience} is no longer open")
-            _set_told(connection, walked)
+                raise SpanEnded(f"the span of {walked.audience} is no longer open")
+            set_told(connection, _pair_of_span(connection, walked), walked.to_seq)
             rejections.resolve(connection, walked.id)
             connection.execute(delete(resync).where(resync.c.span_id == walked.id))
 
     def abandon(self, walked: Span, lease: Lease) -> None:
         with self._database.write(lease) as connection:
-            abandon_unfinished(connection, _pair_of_span(connection, walked), self._clock())
+            abandon(connection, walked.id, self._clock())
 
     def approve(self, held: Span, *, reason: str | None, actor: str) -> None:
         """An operator's yes to a held first delivery, kept in the history.
@@ -144,7 +144,7 @@ class Spans(SpanReads):
             opened = connection.execute(
                 update(span)
                 .where(span.c.id == held.id, span.c.state == SpanState.HELD)
-                .values(state=SpanState.OPEN)
+                .values(state=SpanState.OPEN, held_for=None)
             )
             if not opened.rowcount:
                 raise UsageError(f"the first delivery of {held.audience} is no longer held")
@@ -218,13 +218,6 @@ def _pair_of_span(connection: Connection, walked: Span) -> Pair:
     """By the span's own row: its destination may have another name by now."""
     query = select(span.c.audience_id, span.c.destination_id).where(span.c.id == walked.id)
     return Pair(*connection.execute(query).one())
-
-
-def _set_told(connection: Connection, walked: Span) -> None:
-    pair = _pair_of_span(connection, walked)
-    here = update(told).where(of_pair(told, *pair))
-    if not connection.execute(here.values(told_seq=walked.to_seq)).rowcount:
-        connection.execute(insert(told).values(**pair._asdict(), told_seq=walked.to_seq))
 
 
 def _book_values(books: Books) -> dict[str, int]:

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import func, null, select
+from sqlalchemy import Connection, func, insert, null, select, update
 
 from audience_sync.domain.audience import AudienceKey, Row, Seq, Tell
 from audience_sync.domain.change import Change, is_told
@@ -84,7 +84,7 @@ class Walks(NetChanges):
         if walked.kind is not SpanKind.RESYNC:
             return net
         pair = self._pair(walked)
-        points = self._points(key, pair)
+        points = self._points(pair)
         members = as_told(
             net, [(p.up_to, self.net(key, p.seq, to_seq, after=after)) for p in points]
         )
@@ -98,19 +98,14 @@ class Walks(NetChanges):
         What an abandoned span had in flight beyond its position is not known, so its position
         does not matter: nobody is hurt by ``false`` who was never told ``true``.
         """
-        since = (self.net(key, p.seq, to_seq, after=after) for p in self._points(key, pair))
+        since = (self.net(key, p.seq, to_seq, after=after) for p in self._points(pair))
         return first_of_each([_exits_of(changes) for changes in since])
 
-    def _points(self, key: AudienceKey, pair: Pair) -> list[Point]:
-        """What the destination was told: the last whole snapshot, and parts of later ones.
-
-        Where it was gone for so long that the way from there is no longer kept, the oldest
-        snapshot that is stands in: whoever left before that is not known any more.
-        """
+    def _points(self, pair: Pair) -> list[Point]:
+        """What it was told: the last whole snapshot, then parts of later ones, oldest first."""
         with self._database.read() as connection:
             found = [Point(Seq(seq), up_to) for seq, up_to in connection.execute(told_points(pair))]
-        oldest = Lookups(self._database).kept(key)[:1] if found else []
-        return [Point(max([point.seq, *oldest]), point.up_to) for point in found]
+        return sorted(found, key=lambda point: point.seq)
 
     def _again(self, walked: Span) -> Iterator[Change]:
         """The states of those who are told again; a page of them is in memory at a time."""
@@ -148,18 +143,32 @@ def _exits_of(changes: Iterator[Change]) -> Iterator[Change]:
 
 
 def told_points(pair: Pair):  # type: ignore[no-untyped-def]  # a compound select
-    """Snapshots of which ``pair`` was told: whole, and up to a user by spans abandoned since."""
+    """Snapshots of which ``pair`` was told: whole, and up to a user by spans abandoned since.
+
+    A span that was killed before its first commit may have sent something all the same; only one
+    that was held to the end surely did not.
+    """
     of_span = of_pair(span, *pair)
     last_whole = (
         select(func.coalesce(func.max(span.c.number), 0))
         .where(of_span, span.c.state == SpanState.COMPLETED)
         .scalar_subquery()
     )
-    whole = select(told.c.told_seq.label("seq"), null().label("up_to"))
-    parts = select(span.c.to_seq.label("seq"), span.c.position.label("up_to")).where(
+    told_seq = select(told.c.told_seq).where(of_pair(told, *pair))
+    whole = select(told.c.told_seq.label("seq"), null().label("up_to")).where(of_pair(told, *pair))
+    up_to = func.coalesce(span.c.position, "").label("up_to")
+    parts = select(span.c.to_seq.label("seq"), up_to).where(
         of_span,
         span.c.state == SpanState.ABANDONED,
-        span.c.position.is_not(None),
+        span.c.held_for.is_(None),
         span.c.number > last_whole,
+        # Of a pair that was let go, less is known than it was told.
+        span.c.to_seq > func.coalesce(told_seq.scalar_subquery(), 0),
     )
-    return whole.where(of_pair(told, *pair)).union(parts)
+    return whole.union(parts)
+
+
+def set_told(connection: Connection, pair: Pair, seq: int) -> None:
+    here = update(told).where(of_pair(told, *pair))
+    if not connection.execute(here.values(told_seq=seq)).rowcount:
+        connection.execute(insert(told).values(**pair._asdict(), told_seq=seq))

@@ -121,6 +121,7 @@ def lasting(output: str) -> list[str]:
     return [line.strip() for line in output.splitlines() if line.strip()]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
 def test_every_command_does_what_the_document_shows(document: Path, tmp_path: Path) -> None:
     """In order, in one folder, which has the example shop unless the document makes it."""

@@ -200,7 +200,9 @@ class DestinationTests:
         assert gone["properties"] == {"trait_key": "lifetime_value", "lifetime_value": None}
 
     @pytest.mark.parametrize("kind", Kind)
-    @pytest.mark.parametrize("rows", [(None, {}), ({}, None), ({}, {})], ids=str)
+    @pytest.mark.parametrize(
+        "rows", [(None, {}), ({}, None), ({"value": 1}, {"value": 2})], ids=str
+    )
     def test_how_many_calls_a_change_makes_is_known_before(
         self, place: Place, rows: tuple[Row | None, Row | None], kind: Kind
     ) -> None:

@@ -38,6 +38,11 @@ def test_an_abandoned_delivery_told_up_to_its_position() -> None:
     assert new(entered("a", "b", "c"), ("b", entered("a"))) == ["a", "c"]
 
 
+def test_the_last_time_counts() -> None:
+    """``a`` was told as one who left, then came back; ``b`` was beyond that position."""
+    assert new(entered("a", "b"), (None, []), ("a", entered("a", "b"))) == ["a"]
+
+
 def test_one_who_was_told_once_is_known() -> None:
     """Told of the first snapshot, then in part of a later one in which ``b`` had come."""
     assert new(entered("a", "b", "c"), (None, entered("b", "c")), ("b", [])) == ["c"]

@@ -1,0 +1,427 @@
+"""Whatever people order, and wherever a run is killed: in the end everybody is told the truth.
+
+The real store, the real delivery and a destination in memory go through random histories of
+captures, orders and interruptions. The model knows who is a member and what the destination heard.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+import sqlalchemy
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from audience_sync.domain.audience import Audience, OnRetire, Row, Tell
+from audience_sync.domain.guard import Limits
+from audience_sync.domain.schedule import Every
+from audience_sync.domain.span import Books, Span, SpanState, Tally
+from audience_sync.engines.duckdb import DuckDBEngine
+from audience_sync.engines.instance import open_instance
+from audience_sync.errors import StoreFailed
+from audience_sync.pipeline.admission import Admission
+from audience_sync.pipeline.captures import Configured
+from audience_sync.pipeline.deliveries import Deliveries
+from audience_sync.pipeline.lanes import Subscription
+from audience_sync.pipeline.ports import Lease, Snapshot
+from audience_sync.pipeline.retire import retire
+from audience_sync.sources.nobody import Nobody
+from audience_sync.store import migrate
+from audience_sync.store.destinations import Destinations
+from audience_sync.store.engine import Database
+from audience_sync.store.gone import settle
+from audience_sync.store.leases import Leases
+from audience_sync.store.orders import Given, Orders
+from audience_sync.store.rejections import Rejections
+from audience_sync.store.retirement import Retirement
+from audience_sync.store.spans import Spans
+from tests.fakes.destination import FakeDestination
+from tests.fakes.snapshot_log import EMAIL, HOUR, VIP, Log, Members, column, scalar
+
+IDS = ["a", "B", "c", "é", "f", "𝔸", "z"]
+ANN = Given(actor="ann@ops", reason="seen")
+MINUTE = timedelta(minutes=1)
+NUMBERS = count(1)
+FOREVER = 10**9
+EXAMPLES = int(os.environ.get("EX", "80"))
+
+Step = tuple[str, Any]
+
+CODES = st.binary(min_size=len(IDS), max_size=len(IDS))
+
+
+@st.composite
+def memberships(draw: st.DrawFn) -> dict[str, Row]:
+    """One byte says whether an id is there, and with which e-mail."""
+    codes = zip(IDS, draw(CODES), strict=True)
+    return {u: {"email": f"{byte // 3 % 2}@example.com"} for u, byte in codes if byte % 3}
+
+
+ORDERS = ["retry", "resync", "pause", "resume", "stop_place", "go_on", "approve", "gone", "back"]
+STEP = st.one_of(
+    st.tuples(st.sampled_from(["capture", "capture", "capture", "hold"]), memberships()),
+    st.tuples(st.just("deliver"), st.none()),
+    st.tuples(st.sampled_from(["stop", "kill"]), st.integers(0, 3)),
+    st.tuples(st.just("refuse"), st.sets(st.sampled_from(IDS), max_size=3)),
+    st.tuples(st.sampled_from(ORDERS), st.none()),
+    st.tuples(st.sampled_from(["prune", "pass"]), st.integers(0, 4)),
+    st.tuples(st.sampled_from(ORDERS), st.none()),
+)
+HISTORIES = st.tuples(
+    st.lists(STEP, min_size=4, max_size=20),
+    st.sampled_from([None, None, *OnRetire]),
+    st.lists(STEP, max_size=4),
+)
+"""What happens, how the audience is retired in the end if it is, and what happens then."""
+TELLS = st.sampled_from([frozenset(Tell), frozenset({Tell.ENTERED, Tell.EXITED})])
+
+
+class Killed(Spans):
+    """Spans of a process that is killed before a commit: what it sent is known to nobody."""
+
+    left = FOREVER
+
+    def advance(self, walked: Span, books: Books, tally: Tally, lease: Lease) -> Span:
+        self.left -= 1
+        if self.left < 0:
+            raise StoreFailed("killed")
+        return super().advance(walked, books, tally, lease)
+
+
+@dataclass(eq=False)
+class Heard(FakeDestination):
+    """Remembers who was refused at the last attempt."""
+
+    refused_last: set[str] = field(default_factory=set)
+
+    def calls(self, change: Any, context: Any) -> Any:
+        made = super().calls(change, context)
+        (self.refused_last.add if change.user_id in self.refused else self.refused_last.discard)(
+            change.user_id
+        )
+        return made
+
+
+class World:
+    def __init__(
+        self, path: Path, duckdb_instance: duckdb.DuckDBPyConnection, tell: frozenset[Tell]
+    ) -> None:
+        self.database = Database(f"sqlite:///{path}")
+        # Nobody pulls the plug here.
+        sqlalchemy.event.listen(self.database._engine, "connect", _without_waiting_for_the_disk)
+        self.log = Log(self.database)
+        self.clock = self.log.clock
+        self.to = Heard(concurrency=1, max_calls=2)
+        self.spans = Killed(self.database, self.clock)
+        self.orders = Orders(self.database, self.clock)
+        self.engine = DuckDBEngine(duckdb_instance.cursor)
+        self.how = Subscription(tell=tell, limits=Limits(max_initial=5))
+        self.stop = threading.Event()
+        self.members: Members = {}
+        self.together = True
+        self.retired: OnRetire | None = None
+        self.told_anew_since = 0
+        """So many members had been accepted when the last resync could begin."""
+        self.resync_asked = False
+        self.held: tuple[Snapshot, dict[str, Row]] | None = None
+        self.exempt: set[str] = set()
+        self.attempts: list[str] = []
+        self.left_at: int | None = None
+
+    @property
+    def configured(self) -> Configured:
+        audience = Audience(
+            key=VIP, name="VIP", source="s", query="q", destinations=(self.to.name,)
+        )
+        cadence = Every(HOUR, HOUR)
+        return Configured(audience=audience, source=None, limits=Limits(), cadence=cadence)  # type: ignore[arg-type]
+
+    def admission(self) -> Admission:
+        return Admission(known=self.orders.known(), configured={VIP})
+
+    # Steps
+
+    def do(self, step: Step) -> None:
+        name, value = step
+        self.clock.now += MINUTE
+        method = getattr(self, f"_{name}")
+        method() if value is None else method(value)
+
+    def _capture(self, members: dict[str, Row]) -> None:
+        """A destination that is gone stops no capture: there are others."""
+        if self.admission().refusal(self.configured):
+            return
+        if self.resync_asked:
+            self.resync_asked, self.told_anew_since = False, len(self.to.accepted)
+        if self.log.seq and not self.log.changes(members):
+            capture = self.log.capture(members)
+            self.log.snapshots.unchanged(capture, self.log.lease, started_at=self.clock.now)
+        else:
+            self.log.put(members, base=self.log.seq % 2 == 1)
+            self.members = members
+
+    def _hold(self, members: dict[str, Row]) -> None:
+        if self.log.seq and not self.admission().refusal(self.configured):
+            self.held = self.log.hold(members), members
+
+    def _approve(self) -> None:
+        """What is held: a capture, and first deliveries."""
+        if self.held and self.held[0] in self.log.snapshots.held():
+            self.log.approve(*self.held)
+            self.members, self.resync_asked = self.held[1], False
+        for span in self.spans.held():
+            self.spans.approve(span, reason=None, actor="ann@ops")
+
+    def _deliver(self) -> None:
+        """One run. Nothing may be sent that somebody has ordered not to send."""
+        silent = not self.together or self.orders.known().get(VIP, None) is None
+        known = self.orders.known().get(VIP)
+        silent |= known is not None and known.paused_at is not None
+        silent |= bool(self.orders.stopped())
+        before = len(self.to.requests)
+        destinations = {} if self.orders.stopped() else {self.to.name: self.to}
+        subscriptions = {self.to.name: {VIP: self.how} if self.together else {}}
+        deliveries = Deliveries(
+            destinations=destinations,
+            subscriptions=self.admission().subscriptions(subscriptions, {VIP: self.configured}),
+            spans=self.spans,
+            book=Destinations(self.database, self.clock),
+            leases=Leases(self.database),
+            installation="i",
+            clock=self.clock,
+            elapsed=time.monotonic,
+            progress=self._committed,
+        )
+        self.delivered = list(deliveries.deliver(self.stop))
+        if silent and self.retired is not OnRetire.TELL_FALSE:
+            assert len(self.to.requests) == before
+        if self.left_at is not None:
+            assert len(self.to.requests) == self.left_at, "told after it was left"
+
+    def _committed(self, span: Span) -> None:
+        """The books say exactly what is left of the walk."""
+        assert span.books.remaining == len(list(self.spans.changes(span)))
+        self.clock.now += timedelta(seconds=1)
+
+    def _stop(self, requests: int) -> None:
+        seen = count()
+
+        def answer(_user_ids: Sequence[str]) -> None:
+            if next(seen) >= requests:
+                self.stop.set()
+
+        self.to.answer = answer
+        self._deliver()
+        self.stop.clear()
+        self.to.answer = lambda _: None
+
+    def _kill(self, commits: int) -> None:
+        self.spans.left = commits
+        self._deliver()
+        self.spans.left = FOREVER
+
+    def _refuse(self, user_ids: set[str]) -> None:
+        self.to.refused = frozenset(user_ids)
+
+    def _pass(self, hours: int) -> None:
+        self.clock.now += hours * HOUR
+
+    def _retry(self) -> None:
+        self.orders.retry([VIP], [self.to.name], ANN)
+
+    def _resync(self) -> None:
+        known = self.orders.known().get(VIP)
+        if known and known.seq and not known.retired_at and known.told_to:
+            self.orders.resync(VIP, [self.to.name], ANN)
+            self.resync_asked = True
+
+    def _pause(self) -> None:
+        if self.retired is None:
+            self.orders.pause(VIP, "VIP", self.configured.audience.kind, ANN)
+
+    def _resume(self) -> None:
+        if VIP in self.orders.known() and self.retired is None:
+            self.orders.resume(VIP, ANN)
+
+    def _stop_place(self) -> None:
+        self.orders.stop(self.to.name, ANN)
+
+    def _go_on(self) -> None:
+        self.orders.go_on(self.to.name, ANN)
+
+    def _prune(self, hours: int) -> None:
+        self.log.snapshots._keep = hours * HOUR
+        self.log.snapshots.prune(VIP, self.clock.now, self.log.lease)
+
+    def _gone(self) -> None:
+        self.together = False
+        self._settle()
+
+    def _back(self) -> None:
+        if not self.together and self._is_released():
+            known_since = scalar(self.database, "SELECT told_seq FROM told")
+            seen = [self.log.kept[s].keys() for s in self.log.kept if s >= (known_since or 0)]
+            self.exempt |= set(IDS).difference(*seen) if known_since else set()
+            event("came back after keep")
+        self.together = True
+        self._settle()
+
+    def _is_released(self) -> bool:
+        return bool(scalar(self.database, "SELECT count(*) FROM gone WHERE released_at > 0"))
+
+    def _settle(self) -> None:
+        together = {(VIP, self.to.name)} if self.together else set()
+        settle(self.database, together, self.clock.now)
+
+    def _retire(self, on_retire: OnRetire) -> None:
+        known = self.orders.known().get(VIP)
+        if known is None or not known.seq or known.retired_at:
+            return
+        retire(
+            self.configured.audience,
+            on_retire=on_retire,
+            nobody=Nobody(EMAIL),
+            engine=self.engine,
+            snapshots=self.log.snapshots,
+            book=Retirement(database=self.database, clock=self.clock, given=ANN),
+            lease=self.log.lease,
+            now=self.clock.now,
+        )
+        current = self.log.snapshots.current(VIP)
+        assert current is not None
+        self.retired = on_retire
+        if on_retire is OnRetire.LEAVE:
+            self.left_at = len(self.to.requests)
+        else:
+            self.members = {}
+            self.log.kept[current.seq] = {}
+        event(f"retired: {on_retire}")
+
+    # The end
+
+    def settle_down(self) -> None:
+        """All that was left is done: nobody is paused, everything is captured and told."""
+        for name in ("back", "resume", "go_on"):
+            self.do((name, None))
+        self.do(("capture", dict(self.members)))
+        self.tell_all()
+        self.check_rejections()
+        self._refuse(set())
+        self._retry()
+        self.tell_all()
+        assert self.unresolved() == []
+
+    def tell_all(self) -> None:
+        for _ in range(5):
+            self.do(("approve", None))
+            self.do(("deliver", None))
+            if not self.delivered:
+                return
+        raise AssertionError("it does not come to an end")
+
+    def check_rejections(self) -> None:
+        if self.left_at is None:
+            assert set(self.unresolved()) == self.to.refused_last
+        assert len(self.unresolved()) == len(set(self.unresolved())), "listed twice"
+
+    def unresolved(self) -> list[str]:
+        if self.left_at is not None:
+            return []
+        return [r.user_id for r in Rejections(self.database).unresolved([VIP], [self.to.name])]
+
+    def check_told(self) -> None:
+        if self.left_at is not None:
+            return
+        last = self.last_bodies()
+        for user_id in IDS:
+            told = last.get(user_id, {}).get("vip", False)
+            if user_id in self.members:
+                assert told is True, f"{user_id} is a member and was not told so"
+                if Tell.UPDATED in self.how.tell:
+                    assert last[user_id]["email"] == self.members[user_id]["email"]
+            elif user_id not in self.exempt:
+                assert told is False, f"{user_id} left and is still told a member"
+
+    def check_told_anew(self) -> None:
+        anew = {call.user_id for call in self.to.accepted[self.told_anew_since :]}
+        if self.told_anew_since and self.left_at is None:
+            assert anew >= set(self.members), "a resync left somebody out"
+
+    def check_order(self) -> None:
+        times: dict[str, str] = {}
+        for call in self.to.accepted:
+            time_of_call = orjson.loads(call.bodies[0])["timestamp"]
+            assert time_of_call >= times.get(call.user_id, ""), "an older state after a newer one"
+            times[call.user_id] = time_of_call
+        assert all(len(bodies) == 1 for bodies in self.to.bodies().values())
+
+    def check_store(self) -> None:
+        states = set(column(self.database, "SELECT state FROM span"))
+        assert states <= {SpanState.COMPLETED, SpanState.ABANDONED}
+        if self.left_at is None:
+            assert scalar(self.database, "SELECT count(*) FROM resync") == 0
+
+    def last_bodies(self) -> Mapping[str, Mapping[str, Any]]:
+        return {c.user_id: orjson.loads(c.bodies[0])["traits"] for c in self.to.accepted}
+
+
+def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    spill = tmp_path_factory.mktemp("spill")
+    opened = open_instance(memory_limit=256 * 2**20, threads=1, spill=spill)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "state.db"
+    database = Database(f"sqlite:///{path}")
+    migrate.upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.mark.timeout(900)
+def test_in_the_end_everybody_is_told_the_truth(
+    instance: duckdb.DuckDBPyConnection, template: Path
+) -> None:
+    @settings(max_examples=EXAMPLES)
+    @given(HISTORIES, TELLS)
+    def check(
+        history: tuple[list[Step], OnRetire | None, list[Step]], tell: frozenset[Tell]
+    ) -> None:
+        path = template.with_name(f"{next(NUMBERS)}.db")
+        shutil.copy(template, path)
+        world = World(path, instance, tell)
+        try:
+            before, on_retire, after = history
+            retired = [("retire", on_retire)] if on_retire else []
+            for step in (*before, *retired, *after):
+                world.do(step)
+            world.settle_down()
+            world.check_told()
+            world.check_told_anew()
+            world.check_order()
+            world.check_store()
+        finally:
+            world.database.close()
+            path.unlink()
+
+    check()
