@@ -13,6 +13,7 @@ from audience_sync.cli import completion
 from audience_sync.cli.diff_printers import PRINTERS, Printer
 from audience_sync.cli.difference import ExaminedDifference, KeptDifference, sample
 from audience_sync.cli.opened import Time, check_order, chosen, opened, present
+from audience_sync.cli.output import warn
 from audience_sync.cli.stored import stored
 from audience_sync.domain.audience import Seq
 from audience_sync.errors import SourceFailed, UsageError, worst
@@ -20,7 +21,7 @@ from audience_sync.errors import SourceFailed, UsageError, worst
 if TYPE_CHECKING:
     from audience_sync.bootstrap import App
     from audience_sync.pipeline.capture import Examined
-    from audience_sync.pipeline.captures import Configured
+    from audience_sync.pipeline.captures import CaptureOutcome, Configured
 
 EXIT_CHANGES = 4
 SEQ = click.IntRange(0, 2**31 - 1)
@@ -90,8 +91,11 @@ def show_diff(
         picked = chosen(app, patterns)
         if now is not None:
             check_order(app, picked, now)
-        printer = PRINTERS[form](members)
+        printer, admission = PRINTERS[form](members), app.admission()
         for configured in picked:
+            if (refusal := admission.refusal(configured)) is not None:
+                codes += _left_out(refusal, printer)
+                continue
             try:
                 with _examined(app, configured, cycle_time) as examined:
                     changed |= examined.changes_something
@@ -101,6 +105,15 @@ def show_diff(
                 printer.failed(configured.audience.key, error)
     printer.end()
     return worst(codes) or (EXIT_CHANGES if exit_code and changed else 0)
+
+
+def _left_out(refusal: CaptureOutcome, printer: Printer) -> list[int]:
+    """Say why an audience is not captured; its exit code, where that is wrong."""
+    if refusal.error is None:
+        warn(f"{refusal.audience}: {refusal.outcome}, so it is not captured")
+        return []
+    printer.failed(refusal.audience, refusal.error)
+    return [refusal.error.exit_code]
 
 
 def _check_kept_options(

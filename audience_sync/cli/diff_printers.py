@@ -16,13 +16,13 @@ from audience_sync.cli.markdown import MarkdownPrinter
 from audience_sync.cli.output import warn, write
 from audience_sync.cli.render import left, to_json
 from audience_sync.domain.change import Change
-from audience_sync.errors import SourceFailed
+from audience_sync.errors import AudienceSyncError
 
 
 class Printer(Protocol):
     def show(self, difference: Difference) -> None: ...
 
-    def failed(self, audience: str, error: SourceFailed) -> None:
+    def failed(self, audience: str, error: AudienceSyncError) -> None:
         """Say that an audience could not be examined; the others are."""
 
     def end(self) -> None: ...
@@ -56,7 +56,7 @@ class TablePrinter:
         for line in notes(outlook):
             _print(f"  {left('rows', 11)}{line}")
 
-    def failed(self, audience: str, error: SourceFailed) -> None:
+    def failed(self, audience: str, error: AudienceSyncError) -> None:
         _print(f"{left(audience)}FAILED: {error}")
         if error.hint:
             _print(f"  {error.hint}")
@@ -93,7 +93,7 @@ class JsonPrinter:
             shown["sample"] = [_listed(difference, change) for change in changes]
         self._audiences.append(shown)
 
-    def failed(self, audience: str, error: SourceFailed) -> None:
+    def failed(self, audience: str, error: AudienceSyncError) -> None:
         failure = {"audience": audience, "error": str(error), "hint": error.hint}
         self._audiences.append(failure)
 
@@ -124,7 +124,7 @@ class LinePrinter:
     def line(self, listed: Mapping[str, Any]) -> None:
         write(to_json(listed) + "\n", flush=False)
 
-    def failed(self, audience: str, error: SourceFailed) -> None:
+    def failed(self, audience: str, error: AudienceSyncError) -> None:
         warn(f"{audience}: {error}")
         if error.hint:
             warn(f"  {error.hint}")

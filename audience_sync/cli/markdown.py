@@ -9,7 +9,7 @@ from audience_sync.cli.diff_lines import calls, changes, definition_changed, gua
 from audience_sync.cli.difference import Difference, Outlook, sample
 from audience_sync.cli.output import write
 from audience_sync.cli.render import left
-from audience_sync.errors import SourceFailed
+from audience_sync.errors import AudienceSyncError
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
 FENCE = "~~~~"
@@ -35,7 +35,7 @@ class MarkdownPrinter:
         if outlook is not None and outlook.plan:
             self._plans.append((difference.audience, outlook.plan))
 
-    def failed(self, audience: str, error: SourceFailed) -> None:
+    def failed(self, audience: str, error: AudienceSyncError) -> None:
         _heading(audience, audience)
         hint = f" ({plain(error.hint)})" if error.hint else ""
         write(f"| **failed** | {plain(str(error))}{hint} |\n\n")

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -56,22 +57,31 @@ def spill_folder(parent: Path) -> Path:
                 hint="choose another one: [engine] spill",
             )
         _sweep(parent)
-        made = Path(tempfile.mkdtemp(dir=parent))
-        _lock(made)
+        return _own_folder(parent)
     except OSError as error:
         raise StoreFailed(
             f"the spill folder {parent} cannot be used ({error.strerror})",
             hint="choose another one: [engine] spill",
         ) from None
-    return made
+
+
+def _own_folder(parent: Path) -> Path:
+    """Another process may sweep a new folder away before its lock is held: then another one."""
+    while True:
+        made = Path(tempfile.mkdtemp(dir=parent))
+        with suppress(FileNotFoundError):
+            if _lock(made) is not None and (made / LOCK).exists():
+                return made
 
 
 def _sweep(parent: Path) -> None:
     for folder in parent.iterdir():
         # One without a lock is being made by another process at this moment, or is not ours.
-        if (folder / LOCK).exists() and (lock := _lock(folder)) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+        # And another process may be sweeping, too.
+        with suppress(FileNotFoundError):
+            if (folder / LOCK).exists() and (lock := _lock(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:

@@ -48,3 +48,15 @@ def test_a_file_in_its_place_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "spill").write_text("")
     with pytest.raises(StoreFailed, match="cannot be used"):
         spill_folder(tmp_path / "spill")
+
+
+def test_many_processes_start_and_end_at_once(tmp_path: Path) -> None:
+    """Who sweeps may meet a folder that another process removes, or has just made."""
+    program = (
+        "import sys, pathlib; from audience_sync.engines.instance import spill_folder\n"
+        "for _ in range(60): assert spill_folder(pathlib.Path(sys.argv[1])).is_dir()"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "spill")]) for _ in range(6)
+    ]
+    assert [process.wait(60) for process in running] == [0] * 6
