@@ -45,8 +45,6 @@ LONGEST_LINE = 2_000_000
 """Bytes; DuckDB's own limit."""
 CODECS = MappingProxyType({"utf-8": "utf-8-sig", "utf-16": "utf-16", "latin-1": "latin-1"})
 """What DuckDB reads, with Python's names."""
-DATA = re.compile(r'@|^\s*([{<]|\[\s*[{"])|^\d+\Z')
-"""In no name of a column, but in ids, JSON and web pages."""
 QUOTED = re.compile(r'"[^"]*"?')
 
 
@@ -63,7 +61,7 @@ class Dialect:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CsvFile:
-    """What the first lines of a file say. ``columns`` is empty when it has no header line."""
+    """What the first lines of a file say. ``columns`` are of its header line, if it has one."""
 
     path: Path
     name: str
@@ -71,6 +69,9 @@ class CsvFile:
     columns: tuple[str, ...] = ()
     empty: bool = False
     """A header line and nothing below it."""
+    has_header: bool = False
+    unclear: bool = False
+    """The first two rows cannot be told apart."""
 
 
 def check_lossless(options: Options) -> None:
@@ -105,7 +106,7 @@ def look_at(path: Path, name: str, options: Options) -> CsvFile:
     """Read the header line of the file that people know as ``name``.
 
     Raises:
-        SourceRefused: there is no header line, or it does not name columns.
+        SourceRefused: there is no line, or it is no text.
         EOFError, zlib.error, OSError: the file cannot be read.
     """
     dialect = _dialect(path, name, options)
@@ -115,12 +116,13 @@ def look_at(path: Path, name: str, options: Options) -> CsvFile:
         with rows(path, dialect) as found:
             columns = tuple(column.strip() for column in next(found, []))
             empty = next((row for row in found if row), None) is None
-    except (csv.Error, UnicodeError):
-        # DuckDB refuses it too, and its refusals are explained in one place.
-        return CsvFile(path=path, name=name, dialect=dialect)
-    if "header" not in options:
-        _check_columns(name, columns)
-    return CsvFile(path=path, name=name, dialect=dialect, columns=columns, empty=empty)
+    except (csv.Error, UnicodeError) as error:
+        # A field over 128 kB is none for the csv module, but DuckDB reads it.
+        unclear = "field larger" not in str(error)
+        return CsvFile(path=path, name=name, dialect=dialect, unclear=unclear)
+    return CsvFile(
+        path=path, name=name, dialect=dialect, columns=columns, empty=empty, has_header=True
+    )
 
 
 def unsaid(dialect: Dialect, options: Options) -> Iterator[tuple[str, str]]:
@@ -208,21 +210,6 @@ def _first_line(path: Path, name: str, packed: str, skip: int) -> bytes:
             hint="an audience without members is a header line with nothing below it",
         )
     return line
-
-
-def _check_columns(name: str, columns: tuple[str, ...]) -> None:
-    """A first row taken for a header would cost a member, and show ids in messages."""
-    if not any(columns) or any(DATA.search(column) for column in columns):
-        raise SourceRefused(
-            f"{name}: the first line does not name columns",
-            hint="add a header line, or state that there is none: "
-            f"read_csv('{name}', header = false, names = ['user_id', …])",
-        )
-    seen: set[str] = set()
-    for column in columns:
-        if column and column.lower() in seen:
-            raise SourceRefused(f"{name}: two columns are named {column}", hint="rename one")
-        seen.add(column.lower())
 
 
 def _boolean(options: Options, name: str) -> bool | None:

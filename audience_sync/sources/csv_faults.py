@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Sequence
 from itertools import islice
 
 from audience_sync.errors import SourceRefused
 from audience_sync.sources.csv_dialect import CsvFile, not_text, rows
 from audience_sync.sources.file_bytes import OPEN
 
+DATA = re.compile(r'@|^\s*([{<]|\[\s*[{"])|^\d+\Z')
+"""In no name of a column, but in ids, JSON and web pages."""
 MOST_LINES = 1_000_000
 """Lines looked at; only a file that is refused anyway is read a second time."""
 
@@ -18,6 +22,30 @@ def first_fault(file: CsvFile) -> SourceRefused | None:
     if len(file.dialect.delimiter) != 1:
         return None
     return _first_bad_row(file) or _first_other_line_end(file)
+
+
+def check_header(name: str, columns: Sequence[str]) -> None:
+    """A first row taken for a header would cost a member, and show ids in messages.
+
+    Raises:
+        SourceRefused: the first line does not name columns, or two of them alike.
+    """
+    if not any(columns) or any(DATA.search(column) for column in columns):
+        raise SourceRefused(
+            f"{name}: the first line does not name columns",
+            hint="add a header line, or state that there is none: "
+            f"read_csv('{name}', header = false, names = ['user_id', …])",
+        )
+    if any("\n" in column or "\r" in column for column in columns):
+        raise SourceRefused(
+            f"{name}: the header line goes on in the next one, inside quotes",
+            hint=f"close the quote; or state that it is so: read_csv('{name}', header = true)",
+        )
+    seen: set[str] = set()
+    for column in columns:
+        if column and column.lower() in seen:
+            raise SourceRefused(f"{name}: two columns are named {column}", hint="rename one")
+        seen.add(column.lower())
 
 
 def ragged(name: str, line: int, found: int, expected: int) -> SourceRefused:

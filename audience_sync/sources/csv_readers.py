@@ -19,6 +19,7 @@ from audience_sync.sources.csv_dialect import (
     look_at,
     unsaid,
 )
+from audience_sync.sources.csv_faults import check_header, first_fault
 from audience_sync.sources.file_bytes import check_lines_end, edges
 from audience_sync.sources.file_names import Selection
 from audience_sync.sources.query_files import FileReader
@@ -58,7 +59,13 @@ def csv_plan(
 def _whole(file: ReadFile, options: Options) -> CsvFile:
     with explaining([file]):
         found = look_at(file.path, file.name, options)
+        # DuckDB takes a header line with an open quote for a header of many lines, and no rows.
+        fault = first_fault(found) if found.unclear else None
         ends = edges(file.path, found.dialect.packed)
+    if fault is not None:
+        raise fault
+    if found.has_header and "header" not in options:
+        check_header(file.name, found.columns)
     check_lines_end(file.name, ends, encoding=found.dialect.encoding)
     return found
 

@@ -44,10 +44,14 @@ MAGIC: Mapping[bytes, str] = MappingProxyType({b"\x1f\x8b": "gzip", b"\x28\xb5\x
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edges:
-    """The first and the last 4,096 unpacked bytes (fewer when the file has fewer)."""
+    """The first and the last 4,096 unpacked bytes (fewer when the file has fewer).
+
+    ``marked``: a byte order mark, left out of ``first``, comes before them.
+    """
 
     first: bytes
     last: bytes
+    marked: bool
 
 
 def compression(path: Path, stated: str | None = None) -> str:
@@ -77,7 +81,8 @@ def edges(path: Path, packed: str) -> Edges:
             stream.seek(-min(EDGE, os.fstat(stream.fileno()).st_size), os.SEEK_END)
         while piece := bytes(stream.read(PIECE)):
             last = (last + piece)[-EDGE:]
-    return Edges(first=first.removeprefix(BYTE_ORDER_MARK), last=last)
+    marked = first.startswith(BYTE_ORDER_MARK)
+    return Edges(first=first.removeprefix(BYTE_ORDER_MARK), last=last, marked=marked)
 
 
 def what_it_is(name: str, begins: bytes) -> str:
@@ -106,7 +111,8 @@ def check_lines_end(name: str, found: Edges, *, encoding: str = "utf-8") -> None
 def check_json_ends(name: str, found: Edges) -> None:
     """Raises SourceRefused when an array is not closed or the last line has no end.
 
-    DuckDB takes ``[{…},`` for a whole array of one.
+    DuckDB takes ``[{…},`` for a whole array of one, and an array after a byte order mark for one
+    value.
     """
     if not found.first.lstrip(WHITESPACE).startswith(b"["):
         check_lines_end(name, found)
@@ -114,6 +120,10 @@ def check_json_ends(name: str, found: Edges) -> None:
         raise SourceRefused(
             f"{name}: the array is cut or still being written",
             hint="end the file with ]; write a new file and rename it into place",
+        )
+    elif found.marked:
+        raise SourceRefused(
+            f"{name}: begins with a byte order mark", hint="save it as UTF-8 without one"
         )
 
 

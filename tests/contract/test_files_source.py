@@ -575,6 +575,16 @@ REFUSED: dict[str, tuple[str | bytes, str, str]] = {
         "x.csv: line 3 is not UTF-8 text",
         "encoding = 'latin-1'",
     ),
+    "open quote in the header": (
+        f'user_id,"n\n{SECRET},1\n{GOOD[:100]}\n',
+        "x.csv: line 1 opens a quote that is not closed",
+        "close it",
+    ),
+    "open quote in the header, closed far below": (
+        f'user_id,"n\n{SECRET},1\nb,"\nc,2\n',
+        "x.csv: the header line goes on in the next one, inside quotes",
+        "close the quote",
+    ),
     "UTF-16": (
         f"user_id,n\n{SECRET},1\n".encode("utf-16"),
         "x.csv: line 1 is not UTF-8 text",
@@ -692,12 +702,13 @@ def test_a_packed_file_whose_last_line_is_cut_is_refused(source: FilesSource, wr
 
 LINE = '{"user_id":"a"}\n'
 BAD_JSON = {
+    "byte order mark": ('\ufeff[{"user_id":"a"}]', "begins with a byte order mark"),
     "no line end": (f'{LINE}{{"user_id":"{SECRET}"}}', "the last line is cut"),
     "cut, then ended": (f'{LINE}{{"user_id":"{SECRET}"\n', "line 2 is not JSON"),
     "cut, then more": (f'{LINE}{{"user_id":"{SECRET}"\n{LINE}', "line 2 is not JSON"),
     "cut far down": (f'{LINE * 50_000}{{"user_id":"{SECRET}\n{LINE}', "line 50001 is not JSON"),
     "text": (f"{LINE}{SECRET}\n{LINE}", "line 2 is not JSON"),
-    "array with a byte order mark": (f'\ufeff[{{"user_id":"{SECRET}"}},', "the array is cut"),
+    "cut array with a byte order mark": (f'\ufeff[{{"user_id":"{SECRET}"}},', "the array is cut"),
     "array cut after a comma": (f'[{{"user_id":"{SECRET}"}},', "the array is cut"),
     "array not closed": (f'[{{"user_id":"{SECRET}"}}\n', "the array is cut"),
     "array cut at an inner one": ('[{"user_id":["a"]},{"user_id":["b"]', "value 2 is not JSON"),

@@ -1,11 +1,13 @@
-"""A CSV file cut at any byte is refused, or read as exactly the rows that are left whole."""
+"""A file of any bytes is read as exactly its rows, or refused with the place; never as fewer."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audience_sync.errors import SourceRefused
+from audience_sync.sources.csv_dialect import delimiter_of
 from audience_sync.sources.files import FilesSource
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -101,3 +104,151 @@ def test_a_row_that_loses_or_gains_a_column_is_refused(
     if '"' in bad and b'"' in after:
         return  # a later quote may close what the bad row opened
     assert read(source, content) is None
+
+
+# --- any file: exactly its rows, or refused with the place ----------------------------------------
+
+CELLS = st.sampled_from(
+    [
+        *("", "a", "7", "007", " 7", "0x1", "1.5", "1e5", "true", "T", "nan", "NULL"),
+        *("2026-01-31", "01/02/2026", "é", "日本", '"', 'a"b', "a,b", "a;b", "x\ny", "x\r\ny"),
+        *(" ", "#x", "\\", "'", "\t"),
+    ]
+) | st.text(alphabet="ab,;\"\n\r'\\ 0", max_size=4)
+PIECES = st.sampled_from(
+    [
+        *(b"", b'"', b'""', b",", b";", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xe9", b" "),
+        *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b"\x1a", b"\x1f\x8b", b"PK\x03\x04"),
+    ]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes, most: int = 3) -> bytes:
+    """A few bytes taken out, and others put in, in a few places."""
+    for _ in range(draw(st.integers(0, most))):
+        at, length = draw(st.integers(0, len(whole))), draw(st.integers(0, 4))
+        whole = whole[:at] + draw(PIECES | st.binary(max_size=3)) + whole[at + length :]
+    return whole
+
+
+@st.composite
+def csv_files(draw: st.DrawFn) -> bytes:
+    names = ["user_id", "n", "note", "x"][: draw(st.integers(1, 4))]
+    width = len(names)
+    content = io.StringIO()
+    writer = csv.writer(
+        content,
+        delimiter=draw(st.sampled_from(",;\t|")),
+        lineterminator=draw(LINE_ENDS),
+        quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+    )
+    writer.writerow(names)
+    writer.writerows(draw(st.lists(st.lists(CELLS, min_size=width, max_size=width), max_size=6)))
+    mark = draw(st.sampled_from([b"", codecs.BOM_UTF8]))
+    whole = mark + content.getvalue().encode()
+    return draw(damaged(whole))
+
+
+def typed(source: FilesSource, name: str, content: bytes) -> list[dict[str, object]] | None:
+    """The rows with the types they get by themselves; ``None`` when the file was refused."""
+    (source._root / name).write_bytes(content)
+    try:
+        with source.read(f"FROM '{name}'", NOW) as reader:
+            return [row for batch in reader for row in batch.to_pylist()]
+    except SourceRefused as error:
+        refusal = str(error)
+    assert refusal.startswith((f"{name}: ", f"{name} ", "query: "))
+    return None
+
+
+def reference(content: bytes) -> list[list[str]]:
+    """The rows below the header by the ``csv`` module.
+
+    Raises:
+        UnicodeError, csv.Error: it is no CSV file.
+    """
+    text = content.decode("utf-8-sig")
+    delimiter = delimiter_of(text.partition("\n")[0])
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    return list(rows)[1:]
+
+
+def is_blank(values: Iterable[object]) -> bool:
+    """A row that can be nobody, which is read or left out: both are right."""
+    return all(value is None or not str(value).strip() for value in values)
+
+
+def is_had_back(text: str, value: object) -> bool:
+    """Whether ``value`` says all that ``text`` does, but for the form of floats and times."""
+    if value is None:
+        return not text.strip()
+    if isinstance(value, bool | int):
+        return text.strip().lower() == str(value).lower()
+    return not isinstance(value, str) or value == text
+
+
+@given(content=csv_files())
+@example(content=b'"user_id\n')
+@example(content=b'user_id,"n\na,1\nb,2\n')
+@example(content=b'user_id,"n\na,1\nb,"\nc,2\n')
+def test_any_csv_file_is_exactly_its_rows_or_refused(source: FilesSource, content: bytes) -> None:
+    read = typed(source, "x.csv", content)
+    if read is None or b'" ' in content or b' "' in content:
+        return  # spaces outside of quotes are nothing to DuckDB, and a fault to the csv module
+    found = [tuple(row.values()) for row in read if not is_blank(row.values())]
+    expected = [texts for texts in reference(content) if not is_blank(texts)]
+    assert len(found) == len(expected)
+    for row, texts in zip(found, expected, strict=True):
+        if len(texts) == len(row) + 1 and not texts[-1]:
+            texts.pop()  # a delimiter at the end of a line is no column to DuckDB
+        assert len(texts) == len(row)
+        assert all(map(is_had_back, texts, row)), (texts, row)
+
+
+UUID = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+VALUES = (
+    st.sampled_from(["a", "", "007", "2026-01-31", "01-02-2026", UUID, "é", "\0", '"', "\n"])
+    | st.sampled_from([None, True, False, 0, 1.5, 2**63, 10**30, 1e300, [], [1], {}, {"a": "b"}])
+    | st.integers()
+    | st.text(max_size=3)
+)
+
+
+@st.composite
+def json_files(draw: st.DrawFn) -> bytes:
+    """An array of objects, or one in each line."""
+    values = {"user_id": VALUES}
+    objects = st.fixed_dictionaries(values, optional={"n": VALUES, "note": VALUES})
+    items = draw(st.lists(objects, min_size=1, max_size=5))
+    ascii_only = draw(st.booleans())
+    if draw(st.booleans()):
+        text = json.dumps(items, ensure_ascii=ascii_only) + "\n"
+    else:
+        text = "".join(json.dumps(item, ensure_ascii=ascii_only) + "\n" for item in items)
+    return draw(damaged(text.encode("utf-8", "surrogatepass"), most=2))
+
+
+@given(content=json_files())
+@example(content=codecs.BOM_UTF8 + b'[{"user_id": "a"}]\n')
+@example(content=b'[{"user_id": "a"},\n')
+def test_any_json_file_is_exactly_its_values_or_refused(
+    source: FilesSource, content: bytes
+) -> None:
+    found = typed(source, "x.json", content)
+    if found is None or "user_id" not in (found or [{}])[0]:
+        return
+    text = content.decode("utf-8-sig")
+    try:
+        array = text.lstrip().startswith("[")
+        expected = json.loads(text) if array else list(map(json.loads, text.split("\n")[:-1]))
+    except ValueError:
+        return  # DuckDB reads more than JSON: a comma after the last item, values in one line
+    assert len(found) == len(expected)
+    for row, item in zip(found, expected, strict=True):
+        for name, value in item.items():
+            if value is None:
+                assert row[name] is None
+            elif isinstance(value, str):
+                assert row[name] is not None
+                assert not isinstance(row[name], str) or row[name] == value
