@@ -16,6 +16,7 @@ from sqlalchemy import URL, Engine, create_engine, text
 settings.register_profile(
     "audience-sync", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
+settings.register_profile("long", settings.get_profile("audience-sync"), max_examples=2000)
 settings.load_profile("audience-sync")
 
 DATABASE_NUMBERS = itertools.count(1)

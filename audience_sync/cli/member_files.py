@@ -125,7 +125,7 @@ def _is_special(path: Path) -> bool:
 
 
 def _replaced(path: Path) -> Iterator[BinaryFile]:
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     number, made = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(number, "wb") as file:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="Only there.",
 )
 @click.option("--retry", is_flag=True, help="Have them told again by the next sync.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10**9), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="All of them, as JSON.")
 @lever
 @click.pass_context

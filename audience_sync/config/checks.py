@@ -174,7 +174,7 @@ def _check_twice(draft: Draft, findings: Findings) -> None:
             values = audience.get(key)
             named = values if isinstance(values, list) else []
             for index, value in enumerate(named):
-                if isinstance(value, str) and value in named[:index]:
+                if isinstance(value, str) and named.index(value) < index:
                     item = (*path, key, index)
                     text = f"{draft.shown(item, value)} is named twice"
                     findings.problem(draft.place(item), text, "name it once")

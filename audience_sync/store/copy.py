@@ -63,7 +63,7 @@ def check(source: Database, target: Database) -> None:
     if migrate.version(source) is None:
         raise UsageError("there is no store to copy", hint="check [store] url")
     migrate.check_readable(migrate.version(source))
-    if target.path is not None and not target.path.exists():
+    if target.path is not None and not migrate.is_there(target.path):
         return
     found = migrate.version(target)
     migrate.check_readable(found)

@@ -21,7 +21,7 @@ MIGRATION_LOCK = 7_326_115_408
 def version(database: Database) -> str | None:
     """The schema version of the store; ``None`` when there is no store yet."""
     path = database.path
-    if path is not None and not _is_there(path):
+    if path is not None and not is_there(path):
         return None
     with database.read() as connection:
         return _version(connection)
@@ -60,7 +60,7 @@ def upgrade(database: Database) -> bool:
     return True
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """A file that may not be looked at is not a store that is yet to be made."""
     try:
         return path.exists()
@@ -73,7 +73,7 @@ def _is_there(path: Path) -> bool:
 
 def _make_private(path: Path | None) -> None:
     """SQLite makes a readable file, and ours holds user ids; its other files follow this one."""
-    if path is not None and not _is_there(path):
+    if path is not None and not is_there(path):
         with suppress(OSError):  # SQLite will say what is wrong
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 

@@ -129,6 +129,9 @@ def test_a_full_disk_leaves_what_was_there(program: Program, form: str) -> None:
     assert (full.code, "No space left on device" in full.err) == (74, True)
     missing = program.run("export", "vip", "--format", form, "--output", "no/folder")
     assert (missing.code, "no/folder cannot be written" in missing.err) == (74, True)
+    (program.folder / "circle").symlink_to("circle")
+    assert program.run("export", "vip", "--format", form, "--output", "circle").code == 0
+    (program.folder / "circle").unlink()
     with open("/dev/full", "wb") as nowhere:
         process = program.start("export", "vip", "--format", form, stdout=nowhere)
         _, said = process.communicate(timeout=30)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import math
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
-from audience_sync.config.load import load
+from audience_sync.config.address import canonical, parse
+from audience_sync.config.load import Loaded, load
 from audience_sync.config.locate import lines
+from audience_sync.config.model import Config, SegmentDestination
 from audience_sync.config.places import KeyPath
+from audience_sync.destinations.transport import basic
 from audience_sync.errors import ConfigError
 
+NOW = datetime(2026, 1, 31, 6, tzinfo=UTC)
 SECRET = "canary5f3a91"
 ENVIRON = {"CANARY": SECRET}
 PLACE = re.compile(r"config\.toml(:\d+){0,2}: \S")
@@ -73,21 +84,38 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def check(folder: Path, data: bytes) -> bool:
+def check(folder: Path, data: bytes, environ: Mapping[str, str] = ENVIRON) -> bool:
     """Whether ``data`` was accepted; refused, every problem must name its place."""
     path = folder / "config.toml"
     path.write_bytes(data)
-    problems: tuple[str, ...] | None = None
+    problems: tuple[str, ...] = ()
+    loaded: Loaded | None = None
     try:
-        load([path], ENVIRON)
+        loaded = load([path], environ)
     except ConfigError as error:
         problems = error.problems
-    assert problems != ()
-    for problem in problems or ():
+    assert bool(problems) == (loaded is None)
+    for problem in problems:
         assert PLACE.match(problem.removeprefix(f"{folder}/")), problem
         assert problem.isprintable()
         assert SECRET not in problem
-    return problems is None
+    if loaded is not None:
+        check_usable(loaded.config)
+    return loaded is not None
+
+
+def check_usable(config: Config) -> None:
+    """What is accepted can be worked with: nothing of it fails only when it is needed."""
+    assert make_url(config.store.url).get_backend_name() in {"sqlite", "postgresql"}
+    for audience in config.audiences:
+        assert audience.cadence.next_after(NOW, 0.5) > NOW
+        assert audience.source in config.sources
+        assert audience.query.strip()
+    for destination in config.destinations.values():
+        if isinstance(destination, SegmentDestination):
+            assert parse(canonical(destination.endpoint)).host
+            assert basic(destination.write_key, "")
+        assert 0 < destination.rate * destination.reserve < math.inf
 
 
 def toml(value: Any) -> str:
@@ -179,3 +207,128 @@ def test_the_configuration_that_is_damaged_below_is_good(folder: Path) -> None:
 )
 def test_a_damaged_configuration(folder: Path, at: int, cut: int, new: str) -> None:
     check(folder, (GOOD[:at] + new + GOOD[at + cut :]).encode("utf-8", "surrogatepass"))
+
+
+WHOLE = """include = ["*.none"]
+store = {url = "sqlite:///s.db", keep = "30d"}
+schedule = {every = "2h..3h", timezone = "Europe/Berlin"}
+guard = {max_exits = "20%", max_exits_24h = "40%", max_entries = "200%", floor = 3}
+engine = {memory_limit = "200MB", threads = 2, spill = "spill"}
+[sources]
+shop = {type = "files", root = "data", freshness = {max_age = "6h"}}
+[sources.warehouse]
+type = "sql"
+url = "postgresql://me:${CANARY}@127.0.0.1/db"
+connect_args = {sslmode = "verify-full", password = "${CANARY}", timeout = 3}
+timeout = "15m"
+freshness = {query = "SELECT 1", max_age = "6h"}
+[destinations]
+calls = {type = "ndjson", path = "calls.ndjson", calls = ["identify", "track"], rate = "9/s"}
+[destinations.segment]
+type = "segment"
+write_key = "${CANARY}"
+endpoint = "https://events.eu1.segmentapis.com/v1"
+integrations = {All = false, Crisp = {deep = [1, {er = "x"}]}}
+rate = "600/min"
+reserve = "20%"
+concurrency = 8
+batch = 500
+deadline = "30s"
+[[audiences]]
+name = "VIP"
+key = "vip"
+source = "shop"
+query = "FROM 'x.csv'"
+destinations = ["segment", "calls"]
+every = "0 */3 * * 1-5"
+guard = {max_exits = "50%", max_initial = 9}
+tell = ["entered", "exited", "updated"]
+state = "paused"
+on_retire = "leave"
+owner = "ann"
+tags = ["a", "b"]
+[[computed_traits]]
+name = "Lifetime Value"
+source = "warehouse"
+query = "SELECT 1"
+destinations = ["calls"]
+state = "active"
+"""
+DOCUMENT = tomllib.loads(WHOLE)
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> dict[str, Any]:
+    """The whole configuration with one to three parts replaced, dropped, renamed or added."""
+    document = copy.deepcopy(DOCUMENT)
+    for _ in range(draw(st.integers(1, 3))):
+        *around, key = draw(st.sampled_from(list(key_paths(document))))
+        inside = functools.reduce(lambda value, part: value[part], around, document)
+        what = draw(st.sampled_from(["replace", "drop", "rename", "add"]))
+        if what == "replace":
+            inside[key] = draw(VALUES)
+        elif what == "drop":
+            del inside[key]
+        elif isinstance(inside, list):
+            inside.append(inside[key])
+        else:
+            value = inside.pop(key) if what == "rename" else draw(VALUES)
+            inside[draw(KEYS)] = value
+        if not document:
+            break
+    return document
+
+
+def as_toml(document: Mapping[str, Any]) -> bytes:
+    text = "".join(f"{quoted(key)} = {toml(value)}\n" for key, value in document.items())
+    return text.encode("utf-8", "surrogatepass")
+
+
+def test_the_whole_configuration_is_good(folder: Path) -> None:
+    assert check(folder, WHOLE.encode())
+    assert check(folder, as_toml(DOCUMENT))
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(changed())
+def test_a_whole_configuration_that_was_changed(folder: Path, document: dict[str, Any]) -> None:
+    check(folder, as_toml(document))
+
+
+TEXT_PATHS = [
+    path
+    for path in key_paths(DOCUMENT)
+    if isinstance(functools.reduce(lambda value, part: value[part], path, DOCUMENT), str)
+]
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(
+    path=st.sampled_from(TEXT_PATHS),
+    before=TEXTS,
+    value=st.text(st.characters(exclude_characters="\0", categories=None), max_size=12),
+    after=TEXTS,
+)
+def test_no_value_of_the_environment_is_told(
+    folder: Path, path: KeyPath, before: str, value: str, after: str
+) -> None:
+    """Whatever it is and wherever it is put, also where it makes no sense."""
+    document: Any = copy.deepcopy(DOCUMENT)
+    *around, key = path
+    inside = functools.reduce(lambda found, part: found[part], around, document)
+    inside[key] = before + "${CANARY}" + after
+    check(folder, as_toml(document), {"CANARY": SECRET + value})
+
+
+FRAGMENTS = ("${A", "${", "$${", "?password", "&token=", "://a:", "@", "your_", "x", "[", "<", "1h")
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS)
+def test_a_long_value_takes_no_longer_than_its_length(folder: Path, fragment: str) -> None:
+    """Some patterns took minutes for as much. Seconds of the processor, as others may use it."""
+    long = fragment * (200_000 // len(fragment))
+    started = time.process_time()
+    for old in ("sqlite:///s.db", "${CANARY}", "2h..3h", "VIP", "SELECT 1", "entered", "5/s"):
+        check(folder, GOOD.replace(old, long).encode())
+        check(folder, GOOD.replace(old, "${LONG}").encode(), {"LONG": long, **ENVIRON})
+    assert time.process_time() - started < 20
