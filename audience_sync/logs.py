@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Collection
 from pathlib import Path
+from typing import Protocol, TextIO
 from urllib.parse import quote, quote_plus
 
 import structlog
@@ -18,22 +19,36 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 QUIET = ("httpx", "httpcore", "alembic", "apscheduler")
 """Libraries whose INFO lines hold URLs or say nothing to an operator."""
 
+LOG = "log"
+READ_WITHIN = 60.0
+"""Seconds. A pipe that is full makes whoever writes wait, and soon everybody."""
+
 SHORTEST = 4
 """Characters. Redacting anything shorter would make logs unreadable and hide nothing."""
 
 
-def configure(secrets: Collection[str]) -> None:
+class SignsOfLife(Protocol):
+    """Whoever is told when something begins and ends that should not take long."""
+
+    def beat(self, name: str, limit: float) -> None: ...
+
+    def end(self, name: str) -> None: ...
+
+
+def configure(secrets: Collection[str], signs: SignsOfLife | None = None) -> None:
     """Console lines on a terminal, one JSON object a line otherwise.
 
     Args:
         secrets: never shown, in none of their ``forms``.
+        signs: told of each line that is written, which ends when somebody reads it.
     """
     shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_the_error,
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr, signs)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -53,6 +68,24 @@ def configure(secrets: Collection[str]) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """One line at a time: ``logging`` lets nobody in while one is written."""
+
+    def __init__(self, stream: TextIO, signs: SignsOfLife | None) -> None:
+        super().__init__(stream)
+        self._signs = signs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._signs is None:
+            super().emit(record)
+            return
+        self._signs.beat(LOG, READ_WITHIN)
+        try:
+            super().emit(record)
+        finally:
+            self._signs.end(LOG)
 
 
 def hide(secrets: Collection[str]) -> None:

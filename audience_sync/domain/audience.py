@@ -63,6 +63,10 @@ class Tell(StrEnum):
     UPDATED = "updated"
 
 
+LEAVING = frozenset({Tell.EXITED})
+"""What is told of an audience that is retired."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audience:
     """One audience as configured, in plain values."""

@@ -72,11 +72,14 @@ def parse_every(text: str) -> Every:
 
 
 def is_due(now: datetime, *, last: datetime | None, due: datetime | None, clock: datetime) -> bool:
-    """Whether a cycle for ``now`` is due.
+    """Whether a cycle for ``now`` is due. Cycle times are cut to the second, and so is ``due``:
+    what is ordered now is due now.
 
     Args:
         clock: the real time, against which one sees that the clock went back: a last capture
             that lies in its future. A last capture after ``now`` alone says that another run
-            was quicker.
+            was quicker, and one for ``now`` that the clock went back since this cycle began.
     """
-    return last is None or due is None or now >= due or last > clock
+    if last is None or due is None or now >= due.replace(microsecond=0):
+        return True
+    return last > clock and last != now

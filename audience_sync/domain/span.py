@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
+from audience_sync.domain.contact import Contact
 from audience_sync.domain.quota import Lane
+
+Result = TypeVar("Result")
+"""What became of a batch."""
 
 
 class SpanKind(StrEnum):
@@ -86,10 +91,14 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """One member that was not told, with the reason."""
+    """One member that was not told, with the reason.
+
+    ``skipped``: nothing is wrong with the member, who just cannot be told yet.
+    """
 
     user_id: str
     reason: str
+    skipped: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +109,14 @@ class Tally:
     accepted: int = 0
     rejected: list[Refusal] = field(default_factory=list)
     skipped: list[Refusal] = field(default_factory=list)
+    contacts: list[Contact] = field(default_factory=list)
+    """Learned on the way."""
+    saved: int = 0
+    """Requests fewer than one for each member and audience."""
+
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        for refusal in refusals:
+            (self.skipped if refusal.skipped else self.rejected).append(refusal)
 
     def absorb(self, later: Tally) -> None:
         """Take over a tally that follows directly."""
@@ -107,9 +124,11 @@ class Tally:
         self.accepted += later.accepted
         self.rejected += later.rejected
         self.skipped += later.skipped
+        self.contacts += later.contacts
+        self.saved += later.saved
 
 
-class Window:
+class Window(Generic[Result]):
     """Batches that were started but not yet committed, in order.
 
     At most ``size`` at a time, counted from the committed position, so a kill repeats at most
@@ -119,7 +138,7 @@ class Window:
     def __init__(self, size: int) -> None:
         self.size = size
         self._order: list[int] = []
-        self._done: dict[int, Tally] = {}
+        self._done: dict[int, Result] = {}
         self._next = 0
 
     def __len__(self) -> int:
@@ -135,9 +154,9 @@ class Window:
         self._order.append(number)
         return number
 
-    def finish(self, number: int, tally: Tally) -> None:
-        self._done[number] = tally
+    def finish(self, number: int, result: Result) -> None:
+        self._done[number] = result
 
-    def ripe(self) -> Iterator[Tally]:
+    def ripe(self) -> Iterator[Result]:
         while self._order and self._order[0] in self._done:
             yield self._done.pop(self._order.pop(0))

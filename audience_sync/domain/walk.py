@@ -7,9 +7,9 @@ skipped by an earlier span and *stand*: their row changed, or a person asked for
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import attrgetter, itemgetter
 
 from audience_sync.domain.audience import Row, Tell
@@ -17,6 +17,9 @@ from audience_sync.domain.change import Change
 
 Told = Callable[[Change], bool]
 BY_USER = attrgetter("user_id")
+
+AT_A_TIME = 1_000
+"""Members whose states are asked for together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,26 +30,36 @@ class Standing:
     retry: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
-    """What a span will walk: members in all, and those of them who are told again."""
+def survey(
+    net: Iterable[Change],
+    standing: Iterable[Standing],
+    told: Told,
+    again: Callable[[str], object] = lambda _user_id: None,
+) -> int:
+    """How many ``walk`` yields when those who stand are told again: if they changed, or retry.
 
-    total: int
-    again: Sequence[str]
+    Args:
+        again: called with each of those, in their order.
+    """
+    total = 0
+    for user_id, stands in _walked(net, standing, told):
+        total += 1
+        if stands:
+            again(user_id)
+    return total
 
 
-def survey(net: Iterable[Change], standing: Iterable[Standing], told: Told) -> Survey:
-    """Count what ``walk`` yields when those who stand are told again: if they changed, or retry."""
-    total, again = 0, list[str]()
+def _walked(
+    net: Iterable[Change], standing: Iterable[Standing], told: Told
+) -> Iterator[tuple[str, bool]]:
+    """Who is walked, and whether as one who stands."""
     merged: Iterator[Change | Standing] = heapq.merge(net, standing, key=BY_USER)
     for user_id, group in groupby(merged, key=BY_USER):
         first, *rest = group
         if rest or (isinstance(first, Standing) and first.retry):
-            again.append(user_id)
-            total += 1
+            yield user_id, True
         elif isinstance(first, Change) and told(first):
-            total += 1
-    return Survey(total=total, again=again)
+            yield user_id, False
 
 
 def walk(net: Iterable[Change], again: Iterable[Change], told: Told) -> Iterator[Change]:
@@ -72,6 +85,41 @@ def walk(net: Iterable[Change], again: Iterable[Change], told: Told) -> Iterator
             yield change
 
 
+def to_come(
+    net: Iterable[Change],
+    standing: Iterable[Standing],
+    told: Told,
+    unchanged: Callable[[Sequence[str]], Mapping[str, Change]],
+) -> Iterator[Change]:
+    """What ``walk`` will yield of a span that is yet to be opened.
+
+    Args:
+        unchanged: the states of those who stand, and whose rows are as they were; asked for some
+            at a time.
+    """
+    found = _to_come(net, standing, told)
+    while some := list(islice(found, AT_A_TIME)):
+        stand = [one.user_id for one in some if isinstance(one, Standing)]
+        states = unchanged(stand) if stand else {}
+        for one in some:
+            yield states[one.user_id] if isinstance(one, Standing) else one
+
+
+def _to_come(
+    net: Iterable[Change], standing: Iterable[Standing], told: Told
+) -> Iterator[Change | Standing]:
+    merged: Iterator[Change | Standing] = heapq.merge(net, standing, key=BY_USER)
+    for user_id, group in groupby(merged, key=BY_USER):
+        first, *rest = group
+        if isinstance(first, Standing):
+            if first.retry:
+                yield first
+        elif rest and first.kind is Tell.UPDATED:
+            yield as_state(user_id, first.after)
+        elif rest or told(first):
+            yield first
+
+
 def as_state(user_id: str, row: Row | None) -> Change:
     """The state of a user, as a change from the opposite."""
     if row is None:
@@ -88,7 +136,11 @@ def first_of_each(sets: Iterable[Iterable[Change]]) -> Iterator[Change]:
 def as_told(
     members: Iterable[Change], told: Sequence[tuple[str | None, Iterable[Change]]]
 ) -> Iterator[Change]:
-    """Members as they are told anew: as entered, or unchanged where the destination knows them.
+    """All who are told anew: members as entered, or unchanged where the destination knows them,
+    and as exited whoever it may take for one.
+
+    What an abandoned span had in flight beyond its position is not known, so of those who have left
+    its position does not matter: nobody is hurt by ``false`` who was never told ``true``.
 
     Args:
         members: all of them, as entered.
@@ -100,12 +152,19 @@ def as_told(
     for user_id, group in groupby(heapq.merge(*users, key=itemgetter(0)), key=itemgetter(0)):
         found = {number: change for _, number, change in group}
         if -1 not in found:
+            yield found[min(found)]
             continue
         heard = [n for n, (up_to, _) in enumerate(told) if up_to is None or user_id <= up_to]
         since = found.get(heard[-1]) if heard else None
         is_new = not heard or (since is not None and since.before is None)
         member = found[-1]
         yield member if is_new else replace(member, before=member.after)
+
+
+def is_told_anew(tell: Collection[Tell]) -> Told:
+    """Whether a change is told by a walk of everybody: also of those who stayed as they were."""
+    whom = {change for change in (Tell.ENTERED, Tell.EXITED) if change in tell}
+    return lambda change: (Tell.EXITED if change.after is None else Tell.ENTERED) in whom
 
 
 def _numbered(number: int, changes: Iterable[Change]) -> Iterator[tuple[str, int, Change]]:
