@@ -169,9 +169,7 @@ def endpoint(text: str) -> str:
     if url.user or url.password:
         raise ValueError("holds a user or password; take it out, the key is the credential")
     if url.scheme == "http" and not url.is_loopback:
-        raise ValueError(
-            "sends the write key in the clear; http:// is for loopback only, write https://"
-        )
+        raise ValueError("sends the key in the clear; http:// is for loopback only, write https://")
     if url.query or "#" in url.path:
         raise ValueError("must end with its path, without ? and #")
     base = text.rstrip("/")

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from audience_sync.config.address import has_literal_password, secrets_of
+from audience_sync.config.amounts import DEFAULT_RESERVE, reserve
+from audience_sync.config.crisp import TIERS_OF_ONE_WEBSITE
 from audience_sync.config.draft import AUDIENCES, Draft
 from audience_sync.config.explain import did_you_mean
-from audience_sync.config.placeholder import is_placeholder
+from audience_sync.config.listening import listen
+from audience_sync.config.placeholder import OF_SANDBOX, is_placeholder
 from audience_sync.config.places import Findings, KeyPath
+from audience_sync.domain.quota import Lane, parse_quota, quota_of
 from audience_sync.domain.trait_key import fold, refusal, trait_key
 
 LONGEST_NAME = 200
@@ -34,13 +38,17 @@ def check(draft: Draft, findings: Findings) -> None:
     _check_references(draft, findings, "destinations")
     _check_twice(draft, findings)
     _check_paths(draft, findings)
+    _check_status(draft, findings)
+    _check_quotas(draft, findings)
+    _check_websites(draft, findings)
 
 
 def check_secrets(draft: Draft, findings: Findings) -> None:
     """Secrets that stand in the file itself; the others are remembered in ``draft.secrets``."""
     for path, key, example in _secrets(draft):
-        draft.secrets.add(key)
-        if path not in draft.outside and not is_placeholder(key) and not draft.fails(path):
+        draft.secrets.update(_hidden(path, key))
+        harmless = key in OF_SANDBOX or is_placeholder(key)
+        if path not in draft.outside and not harmless and not draft.fails(path):
             findings.warn(
                 draft.place(path),
                 "the secret stands in the file itself",
@@ -53,14 +61,26 @@ def check_secrets(draft: Draft, findings: Findings) -> None:
             findings.problem(draft.place(path), "a password stands in the file itself", hint)
 
 
+def _hidden(path: KeyPath, key: str) -> set[str]:
+    """Of ``identifier:key`` the key by itself too."""
+    parts = {key.partition(":")[2]} - {""} if path[-1] == "api_key" else set()
+    return {key} | parts
+
+
 def _secrets(draft: Draft) -> Iterator[tuple[KeyPath, str, str]]:
     for path, key in _strings(draft, "destinations", "write_key"):
         yield path, key, "SEGMENT_WRITE_KEY"
+    for path, key in _strings(draft, "destinations", "api_key"):
+        yield path, key, "CRISP_API_KEY"
     for name, table in draft.tables("sources").items():
         arguments = table.get("connect_args")
         for key, value in arguments.items() if isinstance(arguments, dict) else ():
             if isinstance(value, str) and SECRET_ARGUMENT.search(key):
                 yield ("sources", name, "connect_args", key), value, key.upper()
+
+    token = draft.value(("status", "token"))
+    if isinstance(token, str):
+        yield ("status", "token"), token, "STATUS_TOKEN"
 
 
 def _strings(draft: Draft, tables: str, key: str) -> Iterator[tuple[KeyPath, str]]:
@@ -191,3 +211,49 @@ def _check_paths(draft: Draft, findings: Findings) -> None:
             spot = draft.place(earlier).spot
             text = f"the same file as of the destination at {spot}"
             findings.problem(draft.place(path), text, "give each a file of its own")
+
+
+def _check_status(draft: Draft, findings: Findings) -> None:
+    """Who can reach the server from elsewhere must have a token."""
+    path, table = ("status", "listen"), draft.value(("status",))
+    if not isinstance(table, dict) or "token" in table or draft.fails(path):
+        return
+    try:
+        open_to_others = not listen(draft.value(path)).is_loopback
+    except (TypeError, ValueError):  # absent, or told already
+        return
+    if open_to_others:
+        text = "other machines can reach it, and there is no token"
+        hint = 'write token = "${STATUS_TOKEN}", or listen on 127.0.0.1'
+        findings.problem(draft.place(path), text, hint)
+
+
+def _check_quotas(draft: Draft, findings: Findings) -> None:
+    """Each lane can tell somebody every day, whatever the other one does."""
+    for path, text in _strings(draft, "destinations", "quota"):
+        table = draft.tables("destinations")[str(path[1])]
+        try:
+            quota, kept = parse_quota(text), reserve(table.get("reserve", DEFAULT_RESERVE))
+        except (ValueError, TypeError):
+            continue  # which is told already
+        member = 2 if table.get("calls") == ["identify", "track"] else 1
+        member += 2 if table.get("type") == "crisp" else 0
+        initial = quota_of(Lane.INITIAL, quota=quota, reserve=kept)
+        if min(initial, quota - initial) < member and not draft.fails(path):
+            shares = f"{initial:,} for first deliveries and {quota - initial:,} for others"
+            findings.problem(
+                draft.place(path),
+                f"with this reserve it is {shares}, and a member needs {member}",
+                "a larger quota, or another reserve",
+            )
+
+
+def _check_websites(draft: Draft, findings: Findings) -> None:
+    """Only a plugin's key can be asked for its websites."""
+    for path, tier in _strings(draft, "destinations", "tier"):
+        table = draft.tables("destinations")[str(path[1])]
+        named = "website_id" in table or table.get("type") != "crisp" or draft.fails(path)
+        if tier in TIERS_OF_ONE_WEBSITE and not named:
+            text = f"a key of the tier {tier} cannot be asked which website it is for"
+            hint = 'write website_id = "…", which Crisp shows in the settings of the website'
+            findings.problem(draft.place(path), text, hint)

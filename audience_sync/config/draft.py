@@ -14,7 +14,7 @@ from audience_sync.config.read import Document
 AUDIENCES = ("audiences", "computed_traits")
 """The arrays of tables whose items are audiences; the second kind carries a value."""
 
-SECRET_KEYS = frozenset({"write_key", "integrations", "connect_args"})
+SECRET_KEYS = frozenset({"write_key", "token", "integrations", "connect_args"})
 """What is filled in here is a secret, whatever the variable is called."""
 
 
@@ -34,6 +34,7 @@ class Draft:
     outside: set[KeyPath] = field(default_factory=set)
     failed: set[KeyPath] = field(default_factory=set)
     secrets: set[str] = field(default_factory=set)
+    secret_files: set[Path] = field(default_factory=set)
 
     def place(self, path: KeyPath) -> Place:
         """Where ``path`` is written, or the nearest table around it."""
@@ -169,6 +170,7 @@ def _filled(
     for text, hint in filled.warnings:
         findings.warn(place, text, hint)
     draft.written[path] = value
+    draft.secret_files.update(filled.files)
     if filled.problems:
         draft.failed.add(path)
     if filled.outside:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from audience_sync.config.crisp import CrispDestination
 from audience_sync.config.draft import Draft
 from audience_sync.config.model import (
     AudienceTable,
@@ -25,17 +26,24 @@ from audience_sync.config.model import (
     SqlFreshness,
     SqlSource,
     Store,
-    Table,
     Written,
 )
 from audience_sync.config.places import Findings, KeyPath, listed, quoted
+from audience_sync.config.status import StatusTable
+from audience_sync.config.table import Table
 
-HIDDEN = frozenset({"write_key", "url", "endpoint", "query", "integrations", "connect_args"})
+HIDDEN = frozenset(
+    {"write_key", "api_key", "token", "url", "endpoint", "query", "integrations", "connect_args"}
+)
 """Keys whose value is never repeated: it is a secret, may hold one, or is too long."""
 
 TYPES: Mapping[str, Mapping[str, type[Table]]] = {
     "sources": {"files": FilesSource, "sql": SqlSource},
-    "destinations": {"segment": SegmentDestination, "ndjson": NdjsonDestination},
+    "destinations": {
+        "segment": SegmentDestination,
+        "crisp": CrispDestination,
+        "ndjson": NdjsonDestination,
+    },
 }
 FRESHNESS: Mapping[str, type[Table]] = {"files": FileFreshness, "sql": SqlFreshness}
 TABLES: Mapping[str, type[Table]] = {
@@ -43,6 +51,7 @@ TABLES: Mapping[str, type[Table]] = {
     "schedule": ScheduleTable,
     "guard": GuardTable,
     "engine": Engine,
+    "status": StatusTable,
 }
 EXPECTED = {
     "string_type": "a string",
@@ -118,13 +127,24 @@ def _sentence(detail: ErrorDetails, path: KeyPath, draft: Draft) -> tuple[str, s
     if kind == "missing":
         return "is missing", None
     if kind in EXPECTED:
-        return f"expected {EXPECTED[kind]}, found {type_name(value)}", None
+        example = _example(detail["loc"]) if kind == "string_type" else None
+        return f"expected {EXPECTED[kind]}, found {type_name(value)}", example
     context = detail.get("ctx", {})
     found = _shown(path, value, draft)
     if kind == "literal_error":
         accepted = ", ".join(re.findall(r"'([^']*)'", context["expected"]))
         return f"{found or 'this'} is not accepted", f"accepted: {accepted}"
     return _limit(kind, context), f"found {found}" if found else None
+
+
+def _example(location: KeyPath) -> str | None:
+    """A text that would do, where the schema has one: who writes ``5000`` has no unit either."""
+    schema = _table_of(location[:-1]).model_json_schema().get("properties", {})
+    of_key = schema.get(str(location[-1]), {})
+    for part in (of_key, *of_key.get("anyOf", ())):
+        if examples := part.get("examples"):
+            return f"such as {quoted(examples[0])}"
+    return None
 
 
 def _limit(kind: str, context: Mapping[str, Any]) -> str:
@@ -183,4 +203,6 @@ def _shown(path: KeyPath, value: Any, draft: Draft) -> str | None:
         return None
     if isinstance(value, str):
         return draft.shown(path, value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return quoted(str(value)).strip('"') if isinstance(value, int | float) else None

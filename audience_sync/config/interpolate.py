@@ -1,4 +1,7 @@
-"""``${VAR}``, ``${VAR:-default}`` and ``${file:/path}`` inside the strings of a configuration."""
+"""``${VAR}``, ``${VAR:-default}`` and ``${file:/path}`` inside the strings of a configuration.
+
+Variables may stand in the path of a file: ``${file:${CREDENTIALS_DIRECTORY}/segment}``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from pathlib import Path
 from audience_sync.config.files import Unreadable, read
 from audience_sync.config.places import quoted
 
-TOKEN = re.compile(r"\$\$\{|\$\{(?P<inside>(?:[^}$]|\$(?!\{))*)\}|\$\{")
+PLAIN = r"(?:[^}$]|\$(?!\{))*"
+TOKEN = re.compile(
+    rf"\$\$\{{|\$\{{(?P<inside>file:(?:{PLAIN}\$\{{(?!file:){PLAIN}\}})*{PLAIN}|{PLAIN})\}}|\$\{{"
+)
 VARIABLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?\Z", re.DOTALL)
 SECRET_NAME = re.compile(r"key|token|secret|pass|pwd|pw\b|cred|auth|dsn", re.IGNORECASE)
 SECRET_FILE_LIMIT = 64 * 1024
@@ -21,12 +27,14 @@ class Filled:
     """A string after it was filled in.
 
     ``outside``: text came from the environment or a file. ``values``: that text; those in
-    ``secrets`` are secret wherever they stand.
+    ``secrets`` are secret wherever they stand. ``files``: those that were read, or should have
+    been.
     """
 
     text: str = ""
     outside: bool = False
     values: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     problems: list[tuple[str, str | None]] = field(default_factory=list)
     warnings: list[tuple[str, str | None]] = field(default_factory=list)
@@ -54,7 +62,8 @@ def _value(
     inside: str | None, environ: Mapping[str, str], folder: Path, filled: Filled
 ) -> str | None:
     if inside is not None and inside.startswith("file:"):
-        return _of_file(inside.removeprefix("file:").strip(), folder, filled)
+        path = _path(inside.removeprefix("file:").strip(), environ, folder, filled)
+        return None if path is None else _of_file(path, folder, filled)
     match = VARIABLE.match(inside or "")
     if match is None:
         filled.problems.append(
@@ -85,11 +94,19 @@ def _of_environment(
     return value
 
 
+def _path(name: str, environ: Mapping[str, str], folder: Path, filled: Filled) -> str | None:
+    """Where a file lies is no secret, whatever the variable that says it is called."""
+    inner = fill(name, environ, folder)
+    filled.problems += inner.problems
+    return None if inner.problems else inner.text
+
+
 def _of_file(name: str, folder: Path, filled: Filled) -> str | None:
     path = folder / name
     if not name:
         filled.problems.append(("${file:…} names no file", "write ${file:/path}"))
         return None
+    filled.files.append(path)
     try:
         file = read(path, limit=SECRET_FILE_LIMIT)
     except Unreadable as error:

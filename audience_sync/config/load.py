@@ -36,13 +36,14 @@ SHORTEST_SECRET = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """``files``: as they were named. ``secrets``: texts that no log may show. ``folder``: of the
-    first file, absolute."""
+    """``files``: as they were named. ``secrets``: texts that no log may show. ``secret_files``:
+    where some of them were read. ``folder``: of the first file, absolute."""
 
     files: tuple[Path, ...]
     config: Config
     warnings: tuple[str, ...]
     secrets: frozenset[str] = field(repr=False)
+    secret_files: frozenset[Path]
     folder: Path
 
 
@@ -76,6 +77,7 @@ def load(paths: Sequence[Path], environ: Mapping[str, str]) -> Loaded:
         config=_resolved(written, queries),
         warnings=findings.warnings,
         secrets=frozenset(text for text in draft.secrets if len(text) >= SHORTEST_SECRET),
+        secret_files=frozenset(draft.secret_files),
         folder=Path(paths[0]).parent.absolute(),
     )
 
@@ -98,6 +100,7 @@ def _resolved(written: Written, queries: Mapping[KeyPath, str]) -> Config:
         schedule=schedule,
         guard=limits,
         engine=written.engine,
+        status=written.status,
         sources=written.sources,
         destinations=written.destinations,
         audiences=tuple(

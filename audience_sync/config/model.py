@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from audience_sync.config.amounts import DEFAULT_RESERVE
+from audience_sync.config.crisp import CrispDestination
+from audience_sync.config.status import StatusTable
+from audience_sync.config.table import Table, default
 from audience_sync.config.values import (
     Calls,
     Deadline,
@@ -24,6 +28,7 @@ from audience_sync.config.values import (
     MaxAge,
     Name,
     Plain,
+    Quota,
     Rate,
     Reserve,
     Secret,
@@ -55,46 +60,33 @@ def _spill() -> Any:
     return os.path.join(folder, f"audience-sync-spill-{os.geteuid()}")
 
 
-def _default(text: str, description: str) -> Any:
-    """A default as a person would write it, parsed like any other value."""
-    return Field(text, description=description)
-
-
-class Table(BaseModel):
-    """A TOML table. Types are strict: ``"500"`` is no integer; an unknown key is an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_default=True, hide_input_in_errors=True
-    )
-
-
 class Store(Table):
     url: StoreUrl = Field(
         default=DEFAULT_STORE, description="Where snapshots and positions are kept.", repr=False
     )
-    keep: Keep = _default("30d", "How long history stays readable.")
+    keep: Keep = default("30d", "How long history stays readable.")
 
 
 class ScheduleTable(Table):
-    every: Every = _default("2h..3h", "How often each audience is captured.")
-    timezone: Timezone = _default("UTC", "Whose wall clock cron lines mean.")
+    every: Every = default("2h..3h", "How often each audience is captured.")
+    timezone: Timezone = default("UTC", "Whose wall clock cron lines mean.")
 
 
 class GuardTable(Table):
     """Beyond these limits a capture is held until it is approved."""
 
-    max_exits: Share = _default("20%", "Of the members, in one capture.")
-    max_exits_24h: Share = _default("40%", "Of the members, within 24 hours.")
-    max_entries: Growth = _default("200%", "Of the members, and more than 10 × floor.")
+    max_exits: Share = default("20%", "Of the members, in one capture.")
+    max_exits_24h: Growth = default("40%", "Of the members, within 24 hours.")
+    max_entries: Growth = default("200%", "Of the members, and more than 10 × floor.")
     floor: int = Field(default=100, ge=0, le=1_000_000, description="So many exits never hold.")
     max_initial: int = Field(
         default=100_000, ge=0, le=10**12, description="A first delivery to more members asks first."
     )
-    max_refused_rows: Share = _default("1%", "Of the rows read.")
+    max_refused_rows: Share = default("1%", "Of the rows read.")
 
 
 class Engine(Table):
-    memory_limit: Size = _default("768MB", "Memory of one comparison.")
+    memory_limit: Size = default("768MB", "Memory of one comparison.")
     threads: int = Field(default_factory=_cores, ge=1, le=1024)
     spill: FilePath = Field(
         default_factory=_spill, description="Folder for what does not fit into memory_limit."
@@ -127,7 +119,7 @@ class SqlSource(Table):
     connect_args: dict[str, Plain] = Field(
         default={}, repr=False, description="Passed to the driver."
     )
-    timeout: Timeout = _default("15m", "Of one read, from connecting to the last row.")
+    timeout: Timeout = default("15m", "Of one read, from connecting to the last row.")
     freshness: SqlFreshness | None = None
 
 
@@ -141,23 +133,25 @@ class SegmentDestination(Table):
     integrations: dict[str, Integration] = Field(
         default={}, description="Which destinations get a call."
     )
-    rate: Rate = _default("1000/s", "Calls, which Segment counts as events.")
-    reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
+    rate: Rate = default("1000/s", "Calls, which Segment counts as events.")
+    quota: Quota | None = Field(default=None, description="Calls a day (UTC); none without it.")
+    reserve: Reserve = default(DEFAULT_RESERVE, "Of rate and quota, kept for incremental runs.")
     concurrency: int = Field(default=8, ge=1, le=64, description="Requests in flight.")
     batch: int = Field(default=500, ge=1, le=2500, description="Calls in one request.")
-    deadline: Deadline = _default("30s", "Of one request, all in all.")
+    deadline: Deadline = default("30s", "Of one request, all in all.")
 
 
 class NdjsonDestination(Table):
     type: Literal["ndjson"]
     path: FilePath = Field(description="Every call is appended to it as one line of JSON.")
     calls: Calls = Field(default=["identify"], description="Made of every change.")
-    rate: Rate = _default("1000000/s", "Calls.")
-    reserve: Reserve = _default("20%", "Of the rate, kept for incremental runs.")
+    rate: Rate = default("1000000/s", "Calls.")
+    quota: Quota | None = Field(default=None, description="Calls a day (UTC); none without it.")
+    reserve: Reserve = default(DEFAULT_RESERVE, "Of rate and quota, kept for incremental runs.")
 
 
 Source = FilesSource | SqlSource
-Destination = SegmentDestination | NdjsonDestination
+Destination = SegmentDestination | CrispDestination | NdjsonDestination
 TellWord = Literal["entered", "exited", "updated"]
 StateWord = Literal["active", "paused", "retired"]
 OnRetireWord = Literal["tell_false", "leave"]
@@ -199,6 +193,7 @@ class Written(Table):
     schedule: ScheduleTable = Field(default_factory=ScheduleTable)
     guard: GuardTable = Field(default_factory=GuardTable)
     engine: Engine = Field(default_factory=Engine)
+    status: StatusTable | None = None
     sources: dict[Name, Annotated[Source, Field(discriminator="type")]] = {}
     destinations: dict[Name, Annotated[Destination, Field(discriminator="type")]] = {}
     audiences: list[AudienceTable] = []
@@ -241,6 +236,7 @@ class Config:
     schedule: Schedule
     guard: Limits
     engine: Engine
+    status: StatusTable | None
     sources: Mapping[str, Source]
     destinations: Mapping[str, Destination]
     audiences: tuple[AudienceConfig, ...]

@@ -14,6 +14,9 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 
+OF_SANDBOX = frozenset({"sandbox-write-key", "sandbox:sandbox-key"})
+"""Keys that every sandbox takes, so they may stand in a file."""
+
 
 def is_placeholder(text: str) -> bool:
     """``YOUR_WRITE_KEY``, ``changeme``, ``<key>``, ``xxx`` and the like."""

@@ -18,23 +18,14 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from audience_sync.config import address
+from audience_sync.config.amounts import duration, quota, rate, reserve, share, size
 from audience_sync.config.cadence import parse_cadence
 from audience_sync.config.drivers import source_url
 from audience_sync.config.placeholder import is_placeholder
-from audience_sync.domain.quota import parse_rate
-from audience_sync.domain.schedule import parse_duration
 
-PERCENT = re.compile(r"\s*([0-9]{1,7}(?:\.[0-9]{1,6})?)\s*%\s*\Z")
-SIZE = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([KMGT]i?B)\s*\Z", re.IGNORECASE)
-BYTES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
-FASTEST = 1_000_000.0
-SLOWEST = 1 / 3600
 CALLS = (["identify"], ["identify", "track"])
-SMALLEST_MEMORY = 128 * 10**6
 LONGEST_SECRET = 1_000
-LARGEST_MEMORY = 64 * 10**12
 
 
 def from_text(parse: Callable[[str], Any]) -> PlainValidator:
@@ -46,51 +37,6 @@ def from_text(parse: Callable[[str], Any]) -> PlainValidator:
         return parse(value)
 
     return PlainValidator(check)
-
-
-def share(least: float, most: float) -> Callable[[str], float]:
-    """Parses ``"20%"`` to 0.2; the bounds are fractions."""
-
-    def parse(text: str) -> float:
-        match = PERCENT.match(text)
-        if match is None:
-            raise ValueError('write a percentage, such as "20%"')
-        value = float(match[1]) / 100
-        if not least <= value <= most:
-            raise ValueError(f"must be from {least * 100:g}% to {most * 100:g}%")
-        return value
-
-    return parse
-
-
-def duration(least: timedelta, most: timedelta, bounds: str) -> Callable[[str], timedelta]:
-    """Parses ``"30s"``; ``bounds`` says the limits in words."""
-
-    def parse(text: str) -> timedelta:
-        value = parse_duration(text)
-        if not least <= value <= most:
-            raise ValueError(f"must be {bounds}")
-        return value
-
-    return parse
-
-
-def rate(text: str) -> float:
-    value = parse_rate(text)
-    if not SLOWEST <= value <= FASTEST:
-        raise ValueError("must be from 1/h to 1000000/s")
-    return value
-
-
-def size(text: str) -> int:
-    """``"768MB"`` → 768,000,000 bytes, as DuckDB counts them; ``MiB`` are powers of two."""
-    match = SIZE.match(text)
-    if match is None:
-        raise ValueError('write a size and a unit, such as "768MB" or "2GB"')
-    value = int(float(match[1]) * BYTES[match[2].lower()])
-    if not SMALLEST_MEMORY <= value <= LARGEST_MEMORY:
-        raise ValueError("must be from 128MB to 64TB")
-    return value
 
 
 def timezone(text: str) -> tzinfo:
@@ -218,8 +164,9 @@ MaxAge = Annotated[
 ]
 Share = Annotated[float, from_text(share(0, 1)), _text_schema("A percentage.", "20%")]
 Growth = Annotated[float, from_text(share(0, 1000)), _text_schema("A percentage.", "200%")]
-Reserve = Annotated[float, from_text(share(0.01, 0.99)), _text_schema("A percentage.", "20%")]
+Reserve = Annotated[float, from_text(reserve), _text_schema("A percentage.", "20%")]
 Rate = Annotated[float, from_text(rate), _text_schema("Calls per time.", "1000/s", "600/min")]
+Quota = Annotated[int, from_text(quota), _text_schema("Calls per day.", "5000/day")]
 Size = Annotated[int, from_text(size), _text_schema("Bytes with a unit.", "768MB", "2GB")]
 Timezone = Annotated[tzinfo, from_text(timezone), _text_schema("A time zone.", "Europe/Berlin")]
 Every = Annotated[
