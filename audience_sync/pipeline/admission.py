@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from audience_sync.domain.audience import AudienceKey, Known, State, Tell
+from audience_sync.domain.audience import LEAVING, AudienceKey, Known, State
 from audience_sync.domain.guard import Limits
 from audience_sync.errors import ConfigError, Held
 from audience_sync.pipeline.captures import CaptureOutcome, Configured
-from audience_sync.pipeline.lanes import Subscription
+from audience_sync.pipeline.subscription import Subscription
 
 Subscriptions = Mapping[str, Mapping[AudienceKey, Subscription]]
 """For each destination, how its audiences are told."""
+
+WRITTEN = 'state = "{}" in the configuration'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,21 +28,33 @@ class Admission:
         """Why an audience is not captured, or ``None``.
 
         ``outcome``: ``paused``, ``retired``, ``renamed?`` or, where its key was another's,
-        ``failed``.
+        ``failed``; with an ``error``, or ``why`` and what ``ends`` it.
         """
         key = audience.audience.key
         known = self.known.get(key)
         if known and known.retired_at:
             return self._retired(audience, known)
         if audience.state is State.RETIRED:
-            return CaptureOutcome(audience=key, outcome="retired")
+            why, ends = f"by {WRITTEN.format('retired')}", _taken_out("retired")
+            return CaptureOutcome(audience=key, outcome="retired", why=why, ends=ends)
         if audience.state is State.PAUSED or (known and known.paused_at):
-            return CaptureOutcome(audience=key, outcome="paused")
+            return _paused(audience, by_person=bool(known and known.paused_at))
         vanished = self.vanished()
         is_new = known is None or not known.seq
         if vanished and is_new and not audience.explicit_key:
             return CaptureOutcome(audience=key, outcome="renamed?", error=_renamed(key, vanished))
         return None
+
+    def to_retire(self, audiences: Iterable[Configured]) -> list[Configured]:
+        """Audiences that the configuration retires, and that are not closed yet."""
+        return [
+            configured
+            for configured in audiences
+            if configured.state is State.RETIRED
+            and (known := self.known.get(configured.audience.key))
+            and known.seq
+            and not known.retired_at
+        ]
 
     def vanished(self) -> list[AudienceKey]:
         """Audiences that were captured and not retired, and are no longer configured."""
@@ -65,9 +79,8 @@ class Admission:
 
         One that was retired without telling anybody is paused as well.
         """
-        tell = frozenset({Tell.EXITED})
         return {
-            known.key: Subscription(tell=tell, limits=Limits())
+            known.key: Subscription(tell=LEAVING, limits=Limits())
             for known in self.known.values()
             if known.retired_at and not known.paused_at and destination in known.told_to
         }
@@ -79,7 +92,25 @@ class Admission:
             error = ConfigError(
                 [f"{name}: the trait key {key} was {known.name}'s, which is retired: write another"]
             )
-        return CaptureOutcome(audience=key, outcome="failed" if error else "retired", error=error)
+        if error:
+            return CaptureOutcome(audience=key, outcome="failed", error=error)
+        ends = "take it out of the configuration"
+        return CaptureOutcome(audience=key, outcome="retired", why="for good", ends=ends)
+
+
+def _paused(audience: Configured, *, by_person: bool) -> CaptureOutcome:
+    """People and the configuration may both want it so, and each ends only its own."""
+    key, by_file = audience.audience.key, audience.state is State.PAUSED
+    who = ["a person"] if by_person else []
+    who += [WRITTEN.format("paused")] if by_file else []
+    ends = [f"audience-sync resume {key}"] if by_person else []
+    ends += [_taken_out("paused")] if by_file else []
+    why = f"by {' and '.join(who)}"
+    return CaptureOutcome(audience=key, outcome="paused", why=why, ends=", ".join(ends))
+
+
+def _taken_out(state: str) -> str:
+    return f'take state = "{state}" out of the configuration'
 
 
 def _renamed(key: AudienceKey, vanished: Collection[AudienceKey]) -> Held:

@@ -8,24 +8,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from audience_sync.domain.audience import Audience, Seq
 from audience_sync.domain.guard import Limits, Verdict, judge, percent
 from audience_sync.domain.schedule import is_cycle_time
-from audience_sync.errors import Held, SourceRefused, UsageError
-from audience_sync.pipeline.ports import (
-    Capture,
-    Comparison,
-    Engine,
-    Lease,
-    Refused,
-    Snapshot,
-    Snapshots,
-    Source,
-)
+from audience_sync.errors import Held, SourceRefused, SourceReplaced, UsageError
+from audience_sync.pipeline.ports.capturing import Capture, Snapshot, Snapshots
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.pipeline.ports.reading import Comparison, Engine, Membership, Refused, Source
 
 DIGEST = re.compile(r"[0-9a-f]+\Z")
 """Of a plan id, or its beginning."""
@@ -82,13 +76,41 @@ def examine(
     limits: Limits,
     cycle_time: datetime,
 ) -> Iterator[Examined]:
-    """Read and compare; nothing is written.
+    """Read and compare; nothing is written. What was replaced meanwhile is read once more.
 
     Raises:
         SourceFailed, SourceRefused: the snapshot stays as it is.
     """
     current = snapshots.current(audience.key)
     previous = snapshots.membership(audience.key, current.seq) if current else None
+    once = partial(_compared, audience, previous, source, engine, snapshots, cycle_time)
+    with ExitStack() as opened:
+        try:
+            comparison = opened.enter_context(once())
+        except SourceReplaced:
+            comparison = opened.enter_context(once())
+        check_refused(comparison.refused, limits)
+        window = snapshots.window(audience.key, cycle_time)
+        from_seq = current.seq if current else Seq(0)
+        yield Examined(
+            audience=audience,
+            cycle_time=cycle_time,
+            current=current,
+            comparison=comparison,
+            verdict=judge(comparison.counts, window, limits, first=current is None),
+            plan_id=plan_id(audience.key, from_seq, cycle_time, comparison.digest),
+        )
+
+
+@contextmanager
+def _compared(
+    audience: Audience,
+    previous: Membership | None,
+    source: Source,
+    engine: Engine,
+    snapshots: Snapshots,
+    cycle_time: datetime,
+) -> Iterator[Comparison]:
     with (
         source.read(audience.query, cycle_time) as rows,
         engine.compare(
@@ -99,18 +121,7 @@ def examine(
             forgotten=snapshots.forgotten(),
         ) as comparison,
     ):
-        check_refused(comparison.refused, limits)
-        window = snapshots.window(audience.key, cycle_time)
-        verdict = judge(comparison.counts, window, limits, first=current is None)
-        from_seq = current.seq if current else Seq(0)
-        yield Examined(
-            audience=audience,
-            cycle_time=cycle_time,
-            current=current,
-            comparison=comparison,
-            verdict=verdict,
-            plan_id=plan_id(audience.key, from_seq, cycle_time, comparison.digest),
-        )
+        yield comparison
 
 
 def commit(

@@ -18,13 +18,9 @@ from audience_sync.errors import (
     SourceFailed,
 )
 from audience_sync.pipeline.capture import Captured, check_planned, commit, examine
-from audience_sync.pipeline.ports import (
-    Engine,
-    Lease,
-    Leases,
-    Snapshots,
-    Source,
-)
+from audience_sync.pipeline.ports.capturing import Snapshots
+from audience_sync.pipeline.ports.leases import Lease, Leases
+from audience_sync.pipeline.ports.reading import Engine, Source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +46,10 @@ class CaptureOutcome:
     outcome: str
     captured: Captured | None = None
     error: AudienceSyncError | None = None
+    why: str | None = None
+    """Of one that is left out, and nothing is wrong: who or what wants it so."""
+    ends: str | None = None
+    """The command or edit that ends that."""
 
 
 class CaptureBook(Snapshots, Protocol):
@@ -166,6 +166,6 @@ class Captures:
                     next_due=configured.cadence.next_after(cycle_time, self.draw()),
                     started_at=started_at,
                 )
-        except SourceFailed as error:
+        except (SourceFailed, ChunkDamaged) as error:
             self.snapshots.failed(audience, cycle_time, str(error), lease, started_at=started_at)
             raise

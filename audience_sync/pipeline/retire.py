@@ -9,7 +9,9 @@ from typing import Protocol
 from audience_sync.domain.audience import Audience, AudienceKey, OnRetire
 from audience_sync.domain.guard import Limits, Verdict
 from audience_sync.pipeline.capture import capture_of, examine
-from audience_sync.pipeline.ports import Engine, Lease, Snapshots, Source
+from audience_sync.pipeline.ports.capturing import Snapshots
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.pipeline.ports.reading import Engine, Source
 
 
 class RetirementBook(Protocol):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Pace
 from audience_sync.domain.retry import backoff
 from audience_sync.domain.span import Refusal, Tally
@@ -18,7 +17,11 @@ from audience_sync.errors import (
     LeaseLost,
     RetryLater,
 )
-from audience_sync.pipeline.ports import Destination, Lease, MemberCalls, Sender, SpanContext
+from audience_sync.pipeline.allowance import Allowance, Taken
+from audience_sync.pipeline.batches import Batch
+from audience_sync.pipeline.ports.destination import Destination
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.pipeline.ports.sending import MemberCalls, Sender, Sent
 
 MAX_ATTEMPTS = 10
 """Tries of one request that nobody answered properly; about two minutes with the back-off."""
@@ -34,39 +37,6 @@ class Stopped(AudienceSyncError):
     """We were told to stop before the batch was handled. Its calls go again, with the same ids."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """Consecutive members with their calls, and those among them that cannot be told."""
-
-    last_user_id: str
-    members: Sequence[MemberCalls]
-    refusals: Sequence[Refusal]
-
-
-def batches(
-    changes: Iterable[Change], destination: Destination, context: SpanContext
-) -> Iterator[Batch]:
-    """Fill requests up to the destination's limits of calls and bytes, never splitting a member."""
-    members: list[MemberCalls] = []
-    refusals: list[Refusal] = []
-    last, calls, size = "", 0, 0
-    for change in changes:
-        made = destination.calls(change, context)
-        bodies = made.bodies if isinstance(made, MemberCalls) else ()
-        added = sum(len(body) for body in bodies)
-        full = calls + len(bodies) > destination.max_calls or size + added > destination.max_bytes
-        if (members and full) or len(refusals) >= destination.max_calls:
-            yield Batch(last_user_id=last, members=members, refusals=refusals)
-            members, refusals, calls, size = [], [], 0, 0
-        if isinstance(made, MemberCalls):
-            members.append(made)
-        else:
-            refusals.append(made)
-        last, calls, size = change.user_id, calls + len(bodies), size + added
-    if members or refusals:
-        yield Batch(last_user_id=last, members=members, refusals=refusals)
-
-
 class SharedPace:
     """A lane's rate, shared by its workers."""
 
@@ -75,9 +45,31 @@ class SharedPace:
         self._elapsed = elapsed
         self._lock = threading.Lock()
 
-    def wait(self, amount: int) -> float:
+    def wait(self, amount: int, sleep: Callable[[float], None]) -> None:
+        """Take ``amount`` and wait until it may go, longer if the rate falls meanwhile.
+
+        Args:
+            sleep: for so many seconds. What it raises gives back what was taken.
+        """
         with self._lock:
-            return self._pace.wait(amount, self._elapsed())
+            waited_until = self._elapsed()
+            turn = self._pace.turn(amount, waited_until)
+        at = turn.at
+        try:
+            sleep(max(0.0, at - waited_until))
+            while turn.at > at:
+                waited_until, at = at, turn.at
+                sleep(at - waited_until)
+        except BaseException:
+            with self._lock:
+                self._pace.give_back(turn)
+            raise
+
+    def change(self, rate: float) -> None:
+        """Another rate from now on."""
+        with self._lock:
+            if rate != self._pace.rate:
+                self._pace.change(rate, self._elapsed())
 
     def slow_down(self) -> None:
         with self._lock:
@@ -90,49 +82,78 @@ class SharedPace:
 
 @dataclass(slots=True)
 class Sending:
-    """Sends batches of one span. Used by several workers at once, each with its own sender."""
+    """Sends batches of spans that are walked together. Used by several workers at once, each with
+    a sender of its own.
+
+    ``stop`` ends each batch before its next request, and what was sent of it is sent again.
+    ``withdraw`` ends only those of which nothing was sent.
+    """
 
     destination: Destination
     lease: Lease
     pace: SharedPace
+    allowance: Allowance
     stop: threading.Event
+    withdraw: threading.Event
     max_rejected: int
 
-    def send(self, sender: Sender, batch: Batch) -> Tally:
+    def send(self, sender: Sender, batch: Batch, taken: Taken) -> Tally:
         """Every member of ``batch`` handled.
 
+        Args:
+            taken: of the quota, for the batch. More is needed for what has to be sent again.
+
         Raises:
-            DestinationPaused, LeaseLost, Stopped: the batch counts as not sent.
+            DestinationPaused, QuotaUsed, LeaseLost, Stopped: the batch counts as not sent.
         """
-        if len(batch.refusals) > self.max_rejected:
-            raise too_many_rejections(self.destination.name, self.max_rejected)
-        tally = Tally(last_user_id=batch.last_user_id, rejected=list(batch.refusals))
-        if batch.members:
-            self._send_or_split(sender, batch.members, tally)
+        tally = Tally(last_user_id=batch.last_user_id)
+        try:
+            self._refuse(batch.refusals, tally)
+            if batch.members:
+                self._send_or_split(sender, batch.members, tally, taken)
+        finally:
+            taken.line.leave()
+            self.allowance.put_back(taken)
         return tally
 
-    def _send_or_split(self, sender: Sender, members: Sequence[MemberCalls], tally: Tally) -> None:
+    def _send_or_split(
+        self, sender: Sender, members: Sequence[MemberCalls], tally: Tally, taken: Taken
+    ) -> None:
         try:
-            self._send_patiently(sender, members)
-            tally.accepted += len(members)
+            sent = self._send_patiently(sender, members, taken)
         except BadCalls as refused:
             if len(members) > 1:
                 half = len(members) // 2
-                self._send_or_split(sender, members[:half], tally)
-                self._send_or_split(sender, members[half:], tally)
+                self._send_or_split(sender, members[:half], tally, taken)
+                self._send_or_split(sender, members[half:], tally, taken)
                 return
-            tally.rejected.append(_rejection(members[0], refused))
-            if len(tally.rejected) > self.max_rejected:
-                raise too_many_rejections(self.destination.name, self.max_rejected) from None
+            self._refuse([_rejection(members[0], refused)], tally)
+            return
+        tally.accepted += len(members) - len(sent.refusals)
+        tally.contacts += sent.contacts
+        tally.saved += sent.saved
+        self._refuse(sent.refusals, tally)
 
-    def _send_patiently(self, sender: Sender, members: Sequence[MemberCalls]) -> None:
-        calls = sum(len(member.bodies) for member in members)
+    def _refuse(self, refusals: Iterable[Refusal], tally: Tally) -> None:
+        tally.refuse(refusals)
+        if len(tally.rejected) > self.max_rejected:
+            raise too_many_rejections(self.destination.name, self.max_rejected) from None
+
+    def _send_patiently(self, sender: Sender, members: Sequence[MemberCalls], taken: Taken) -> Sent:
         failures, waited = 0, 0.0
+        last = 0
+
+        def may_send(amount: int) -> None:
+            nonlocal last
+            self._may_send(amount, taken)
+            last = amount
+
         while True:
-            self._may_send(calls)
+            last = 0  # of this try: what left us before costs what it cost
             try:
-                sender.send(members)
+                sent = sender.send(members, may_send)
             except RetryLater as later:
+                taken.amount += last if later.unsent else 0
                 if later.slow_down:
                     self.pace.slow_down()
                 # A Retry-After of 0 asks for no wait, so it is a failure like any other.
@@ -144,10 +165,10 @@ class Sending:
                         f"{self.destination.name} is not available: {later}",
                         hint="nothing is lost; the next run goes on where this one stopped",
                     ) from None
-                self._sleep(pause)
+                self._sleep(pause, taken)
             else:
                 self.pace.climb()
-                return
+                return sent
 
     def _delay(self, later: RetryLater, failures: int) -> float:
         if later.after is not None and later.after > LONGEST_WAIT:
@@ -156,14 +177,19 @@ class Sending:
             ) from None
         return max(later.after or 0.0, backoff(failures, random.random()))
 
-    def _may_send(self, amount: int) -> None:
-        """Wait for the rate; then only with a lease that outlives the request."""
-        self._sleep(self.pace.wait(amount))
+    def _may_send(self, amount: int, taken: Taken) -> None:
+        """Wait for the rate; then only of the quota, and with a lease that outlives the request."""
+        taken.line.wait()
+        self.pace.wait(amount, lambda seconds: self._sleep(seconds, taken))
+        self.allowance.use(taken, amount)
         if self.lease.remaining() <= self.destination.deadline:
             raise LeaseLost(f"the lease {self.lease.name} was not renewed in time")
+        taken.has_begun = True
+        taken.line.leave()
 
-    def _sleep(self, seconds: float) -> None:
-        if self.stop.wait(seconds) if seconds > 0 else self.stop.is_set():
+    def _sleep(self, seconds: float, taken: Taken) -> None:
+        over = self.stop if taken.has_begun else self.withdraw
+        if over.wait(seconds) if seconds > 0 else over.is_set():
             raise Stopped("stopping")
 
 
