@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, and_, delete, insert, select, tuple_
 
 from audience_sync.errors import ChunkDamaged
-from audience_sync.pipeline.ports import Batches, Lease
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.pipeline.ports.reading import Batches
 from audience_sync.store.engine import Database
 from audience_sync.store.schema import chunk
 

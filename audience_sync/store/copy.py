@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, func, insert, inspect, select
 
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.errors import StoreFailed, UsageError
-from audience_sync.pipeline.ports import Membership
+from audience_sync.pipeline.ports.reading import Membership
 from audience_sync.store import migrate, schema
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases

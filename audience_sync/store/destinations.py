@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from audience_sync.domain.quota import Lane
-from audience_sync.pipeline.ports import Lease, Pause
+from audience_sync.pipeline.ports.delivering import Pause
+from audience_sync.pipeline.ports.leases import Lease
 from audience_sync.store.engine import Database
 from audience_sync.store.ids import destination_id
 from audience_sync.store.schema import destination, run

@@ -15,11 +15,27 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
 from audience_sync.store import schema
+from audience_sync.store.same_file import require_same_file
+
+GONE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of libpq, in seconds, the last in milliseconds: a PostgreSQL that vanishes without a word would
+otherwise be waited for as long as the system likes, which is two hours. The URL may say otherwise.
+"""
 
 LOCK_WAIT = 30
-"""Seconds to wait for another writer of a SQLite file."""
+"""Seconds to wait for another writer: of a SQLite file, or of a row in PostgreSQL."""
+
+IDLE = 20
+"""Seconds for which a transaction in PostgreSQL may do nothing before the server ends it. Else a
+process that is frozen, or whose host is gone, would keep its locks for as long as it is."""
 
 
 class Database:
@@ -28,6 +44,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self._engine = _engine(url)
+        if self.path is not None:
+            require_same_file(self._engine, self.path)
 
     @property
     def is_sqlite(self) -> bool:
@@ -37,8 +55,11 @@ class Database:
     def path(self) -> Path | None:
         """The file of a SQLite store."""
         name = self.url.database
-        in_file = self.is_sqlite and name and name != ":memory:"
-        return Path(name) if in_file and name else None
+        return Path(name) if self.is_sqlite and name and name != ":memory:" else None
+
+    def __str__(self) -> str:
+        """As it may be shown: without user, password or host."""
+        return str(self.path or f"the PostgreSQL database {self.url.database}")
 
     def close(self) -> None:
         self._engine.dispose()
@@ -57,6 +78,8 @@ class Database:
             if of_one_moment and not self.is_sqlite:  # SQLite always reads so
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                if of_one_moment:
+                    limit(connection, "idle_in_transaction_session_timeout", 0)
                 yield connection
 
     @contextmanager
@@ -139,12 +162,23 @@ def insert_missing(connection: Connection, table: Table, values: dict[str, Any])
     connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing())
 
 
+def limit(connection: Connection, what: str, seconds: float) -> None:
+    """Another limit of PostgreSQL for this transaction; 0: none. SQLite has but ``LOCK_WAIT``."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"SET LOCAL {what} = {round(seconds * 1000)}")
+
+
 def _engine(url: str) -> Engine:
     # hide_parameters: they hold user ids and e-mails, and would be in error texts.
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         try:
-            return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+            limits = {name: value for name, value in GONE.items() if name not in parsed.query}
+            engine = create_engine(
+                url, hide_parameters=True, pool_pre_ping=True, connect_args=limits
+            )
+            event.listen(engine, "connect", _postgresql_settings)
+            return engine
         except ImportError:
             raise StoreFailed(
                 "a store in PostgreSQL needs the package psycopg",
@@ -161,6 +195,12 @@ def _engine(url: str) -> Engine:
     event.listen(engine, "connect", _sqlite_settings)
     event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _postgresql_settings(connection: Any, _record: object) -> None:
+    connection.execute(f"SET lock_timeout = {round(LOCK_WAIT * 1000)}")
+    connection.execute(f"SET idle_in_transaction_session_timeout = {round(IDLE * 1000)}")
+    connection.commit()
 
 
 def _sqlite_settings(connection: sqlite3.Connection, _record: object) -> None:
@@ -203,7 +243,7 @@ def _hint(error: Exception) -> str | None:
         return "make room on the disk; the next run goes on where this one stopped"
     if "disk I/O" in text:
         return "the disk is failing, or its quota is used up; the next run goes on"
-    if "locked" in text:
+    if "locked" in text or "lock timeout" in text:
         return "another process holds the store; the next run goes on"
     if "malformed" in text:
         return "restore the store from a backup"

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, delete, select, update
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.forgotten import without_names
 from audience_sync.errors import LeaseTaken, StoreFailed, UsageError
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.store import contacts
 from audience_sync.store.engine import Database
 from audience_sync.store.forget_log import rewrite
 from audience_sync.store.forget_spans import SpanChange, changed_spans, open_spans
@@ -129,6 +130,7 @@ class Forgetting:
             values = {"position": change.position, "total": change.total}
             connection.execute(update(span).where(span.c.id == change.id).values(values))
         connection.execute(delete(rejection).where(rejection.c.user_id.in_(order.user_ids)))
+        met = contacts.forget(connection, order.user_ids, order.typed)
         for run_id, counts in named_in_orders(connection, order.names):
             connection.execute(update(run).where(run.c.id == run_id).values(counts=counts))
         counts = {
@@ -136,6 +138,7 @@ class Forgetting:
             "audiences": len(traces.audience_ids),
             "chunks": len(traces.chunks),
             "rejections": traces.rejections,
+            "contacts": met,
         }
         record(connection, "forget", order.given, now, counts, outcome="forgotten")
 

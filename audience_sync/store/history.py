@@ -19,7 +19,7 @@ from audience_sync.store.engine import Database
 from audience_sync.store.events import Moment, OrderGiven, RunInTrouble, Size, SnapshotMade
 from audience_sync.store.schema import audience, destination, rejection, run, snapshot, span
 
-GOOD = ("committed", "unchanged", "completed", "running")
+GOOD = ("committed", "unchanged", "completed", "quota used", "running")
 """Outcomes of captures and deliveries that are no news."""
 RUNS = ("capture", "delivery")
 """Every other kind of run is a person's order."""

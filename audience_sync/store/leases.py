@@ -13,20 +13,31 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, func, literal_column, select, update
+from sqlalchemy import Connection, Row, func, literal_column, select, update
+from sqlalchemy.exc import OperationalError
 
 from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
-from audience_sync.store.engine import Database, insert_missing
+from audience_sync.store.engine import Database, insert_missing, limit
 from audience_sync.store.schema import lease as table
 
 DURATION = 60.0
 """Seconds for which a lease holds without renewal."""
 RENEW_EVERY = 10.0
 RELEASE_WITHIN = 5.0
+LOCK_WAIT = 2.0
+"""Seconds to wait for a row that another process has locked: it may be frozen, and whoever asks
+has other leases to ask for."""
+ASK_EVERY = 0.2
+A_PERSON_WAITS = 10.0
+"""Seconds that an order of a person, beside a daemon, waits for a capture or delivery to end."""
+LOCK_NOT_AVAILABLE = "55P03"
 BEYOND_ANY_HOLDER = 1_000
 """By so much epochs rise where a former holder may know a later one than the store."""
+UNSEEN = "alive"
+"""Instead of the start time of a process that lives, where that is all we can see of it."""
 FREE = {"holder": "", "epoch": 0, "expires_at": 0.0}
 
 log = structlog.get_logger(__name__)
@@ -51,8 +62,15 @@ class HeldLease:
 
 
 class Leases:
-    def __init__(self, database: Database) -> None:
+    """See ``pipeline.ports.Leases``.
+
+    Args:
+        wait: seconds to wait for a holder to end.
+    """
+
+    def __init__(self, database: Database, *, wait: float = 0.0) -> None:
         self._database = database
+        self._wait = wait
 
     @contextmanager
     def hold(self, name: str) -> Iterator[HeldLease]:
@@ -61,7 +79,7 @@ class Leases:
         Raises:
             LeaseTaken: a living process holds it.
         """
-        lease = self.acquire(name)
+        lease = self._acquire_patiently(name)
         stop = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(lease, stop), daemon=True)
         keeper.start()
@@ -73,16 +91,21 @@ class Leases:
             keeper.join(RELEASE_WITHIN)
             self._release(lease)
 
+    def _acquire_patiently(self, name: str) -> HeldLease:
+        over = elapsed() + self._wait
+        while True:
+            try:
+                return self.acquire(name)
+            except LeaseTaken:
+                if elapsed() >= over:
+                    raise
+            time.sleep(ASK_EVERY)
+
     def acquire(self, name: str) -> HeldLease:
         before = elapsed()
         with self._database.write() as connection:
-            insert_missing(connection, table, {"name": name, **FREE})
-            row = connection.execute(
-                select(table.c.holder, table.c.epoch, table.c.expires_at, _now(connection))
-                .where(table.c.name == name)
-                .with_for_update()
-            ).one()
-            if row.expires_at > row[3] and not is_dead(row.holder):
+            row = _locked(connection, name)
+            if row.expires_at > row.clock and not is_dead(row.holder):
                 raise LeaseTaken(f"another process is at work on {name}")
             epoch = row.epoch + 1
             connection.execute(
@@ -122,6 +145,23 @@ class Leases:
             log.warning("lease not released", lease=lease.name, error=str(error))
 
 
+def _locked(connection: Connection, name: str) -> Row[Any]:
+    """Raises LeaseTaken when another process keeps the row locked for too long."""
+    limit(connection, "lock_timeout", LOCK_WAIT)
+    clock = _now(connection).label("clock")
+    try:
+        insert_missing(connection, table, {"name": name, **FREE})
+        return connection.execute(
+            select(table.c.holder, table.c.epoch, table.c.expires_at, clock)
+            .where(table.c.name == name)
+            .with_for_update()
+        ).one()
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+    raise LeaseTaken(f"another process is at work on {name}, or frozen in the middle of it")
+
+
 def free_all(connection: Connection) -> None:
     """Free the leases that a backup brought along.
 
@@ -150,13 +190,14 @@ def me() -> str:
 def is_dead(holder: str) -> bool:
     """Whether ``holder`` is known to be gone.
 
-    ``False`` for whom we cannot see: on another host, in another container, or before a reboot
-    (a machine of the same name looks the same); their lease runs out by itself.
+    ``False`` for whom we cannot see: on another host, in another container, before a reboot (a
+    machine of the same name looks the same), or a process of another user where /proc hides
+    those (``hidepid``, systemd's ``ProtectProc``); their lease runs out by itself.
     """
     host, boot, pid, started = (*holder.split("|"), "", "", "")[:4]
     if host != socket.gethostname() or boot != _boot():
         return False
-    return _started(int(pid)) != started
+    return _started(int(pid)) not in (started, UNSEEN)
 
 
 def _boot() -> str:
@@ -169,24 +210,23 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
+    """When it started; nothing for one that is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return _alive_elsewhere(pid)
+        return UNSEEN if _lives(pid) else ""
     return "" if fields[0] == "Z" else fields[19]
 
 
-def _alive_elsewhere(pid: int) -> str:
-    """Without /proc (macOS): whether the process lives at all."""
-    if Path("/proc/self/stat").exists():
-        return ""
+def _lives(pid: int) -> bool:
+    """Without /proc (macOS), or where it does not show this process."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
+    except (ProcessLookupError, OverflowError):
+        return False
     except OSError:
         pass
-    return "alive"
+    return True
 
 
 def _mine(lease: HeldLease):  # type: ignore[no-untyped-def]  # Update's type is not public

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sqlalchemy import Row
 
 from audience_sync.domain.audience import AudienceKey, Seq
-from audience_sync.pipeline.ports import Batches, Membership
+from audience_sync.pipeline.ports.reading import Batches, Membership
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from audience_sync.store.lookups import Lookups

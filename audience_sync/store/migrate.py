@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import Connection, inspect, text
 
 from audience_sync.errors import StoreFailed, StoreTooNew
-from audience_sync.store.engine import Database
+from audience_sync.store.engine import Database, limit
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest migration; kept here so that a plain start need not import Alembic."""
 
 MIGRATION_LOCK = 7_326_115_408
@@ -42,22 +43,24 @@ def check_readable(found: str | None) -> None:
     )
 
 
-def upgrade(database: Database) -> bool:
-    """Make or migrate the store in one transaction; whether anything was done.
+def upgrade(database: Database) -> Literal["made", "migrated"] | None:
+    """Make or migrate the store in one transaction; what was done.
 
     Raises:
         StoreTooNew: a newer version wrote it.
     """
     if not _is_older(version(database)):
-        return False
+        return None
     _make_private(database.path)
     with database.write() as connection:
+        limit(connection, "lock_timeout", 0)
         _wait_for_other_migrations(connection)
         # Another process, of any version, may have migrated since we looked.
-        if not _is_older(_version(connection)):
-            return False
+        found = _version(connection)
+        if not _is_older(found):
+            return None
         _run(connection)
-    return True
+    return "migrated" if found else "made"
 
 
 def is_there(path: Path) -> bool:
@@ -72,10 +75,20 @@ def is_there(path: Path) -> bool:
 
 
 def _make_private(path: Path | None) -> None:
-    """SQLite makes a readable file, and ours holds user ids; its other files follow this one."""
+    """SQLite makes a readable file, and ours holds user ids; its other files follow this one.
+
+    Made by root in the folder of another user, it is that user's: or the daemon could not open
+    what root's first `sync` has made. SQLite does the same for its other files.
+    """
     if path is not None and not is_there(path):
         with suppress(OSError):  # SQLite will say what is wrong
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            try:
+                if os.geteuid() == 0:
+                    folder = path.parent.stat()
+                    os.fchown(file, folder.st_uid, folder.st_gid)
+            finally:
+                os.close(file)
 
 
 def _is_older(found: str | None) -> bool:

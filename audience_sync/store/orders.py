@@ -22,7 +22,7 @@ from audience_sync.store.pair import Pair
 from audience_sync.store.rejections import Rejections
 from audience_sync.store.resyncs import request_resync
 from audience_sync.store.schema import audience, destination, run
-from audience_sync.store.span_reads import newest_snapshots
+from audience_sync.store.waiting import newest_snapshots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +141,12 @@ class Orders:
             if count:
                 self._record(connection, "retry", given, {"members": count})
         return count
+
+    def sent(self, name: str, kind: str, given: Given) -> None:
+        """A call made by hand; of whom is not written down."""
+        with self._database.write() as connection:
+            place = destination_id(connection, name)
+            self._record(connection, f"send {kind}", given, destination_id=place)
 
     def _begun(
         self, connection: Connection, owner: int, destinations: Collection[str]

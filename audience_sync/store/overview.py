@@ -14,7 +14,7 @@ from audience_sync.domain.span import Books, SpanState
 from audience_sync.store.engine import Database
 from audience_sync.store.resyncs import next_due
 from audience_sync.store.schema import audience, destination, resync, snapshot, span, told
-from audience_sync.store.span_reads import newest_snapshots
+from audience_sync.store.waiting import newest_snapshots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,7 @@ class AudienceState:
 class DeliveryState:
     """One audience at one destination; state, books and the rest are those of the newest span."""
 
+    span_id: int
     audience: AudienceKey
     destination: str
     told_seq: Seq | None
@@ -46,6 +47,7 @@ class DeliveryState:
     to_seq: Seq
     plan_id: str
     books: Books
+    ended_at: datetime | None
 
 
 def audiences(database: Database) -> dict[AudienceKey, AudienceState]:
@@ -125,6 +127,7 @@ def _audience(row: Row[Any]) -> AudienceState:
 
 def _delivery(row: Row[Any]) -> DeliveryState:
     return DeliveryState(
+        span_id=row.id,
         audience=AudienceKey(row.key),
         destination=row.name,
         told_seq=None if row.told_seq is None else Seq(row.told_seq),
@@ -136,4 +139,5 @@ def _delivery(row: Row[Any]) -> DeliveryState:
         books=Books(
             total=row.total, accepted=row.accepted, rejected=row.rejected, skipped=row.skipped
         ),
+        ended_at=row.ended_at,
     )

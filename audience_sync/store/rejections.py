@@ -6,9 +6,10 @@ took it up when it was opened, ``resolved_in`` the one that was completed with i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +34,9 @@ from audience_sync.store.schema import audience, destination, rejection, span
 
 PAGE = 10_000
 """Rows that are read at a time."""
+
+SOME = 500
+"""Parameters of one statement."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,14 +101,18 @@ def taken_up(database: Database, span_id: int, after: str | None) -> Iterator[st
         yield row.user_id
 
 
-def take_up(connection: Connection, pair: Pair, span_id: int, user_ids: Sequence[str]) -> None:
-    if user_ids:
-        these = update(rejection).where(
-            of_pair(rejection, *pair), _stands(), rejection.c.user_id == bindparam("user")
-        )
-        connection.execute(
-            these.values(retried_in=span_id), [{"user": user_id} for user_id in user_ids]
-        )
+def take_up(
+    connection: Connection, pair: Pair, span_id: int, user_ids: Iterable[str] | None
+) -> None:
+    """``None``: all who stand."""
+    these = update(rejection).where(of_pair(rejection, *pair), _stands())
+    taken = these.values(retried_in=span_id)
+    if user_ids is None:
+        connection.execute(taken)
+        return
+    ids = iter(user_ids)
+    while some := list(islice(ids, SOME)):
+        connection.execute(taken.where(rejection.c.user_id.in_(some)))
 
 
 def resolve(connection: Connection, span_id: int) -> None:

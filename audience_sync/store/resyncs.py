@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from audience_sync.store.pair import Pair, of_pair
 from audience_sync.store.schema import audience, resync, run, snapshot
@@ -42,7 +53,9 @@ def next_due() -> ColumnElement[datetime]:
         resync.c.audience_id == audience.c.id, ~_began_since_request(run.c.outcome != "failed")
     )
     at_once = asked.correlate(audience).scalar_subquery()
-    return func.coalesce(at_once, audience.c.next_due, type_=audience.c.next_due.type)
+    # An order of before the clock went back lies in the future: it delays nothing.
+    sooner = case((audience.c.next_due < at_once, audience.c.next_due), else_=at_once)
+    return func.coalesce(sooner, audience.c.next_due, type_=audience.c.next_due.type)
 
 
 def _began_since_request(done: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, select
 
 from audience_sync.domain.audience import AudienceKey
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from audience_sync.store.gone import UNFINISHED, release
+from audience_sync.store.old_runs import forget_runs
 from audience_sync.store.pair import Pair
 from audience_sync.store.rejections import forget_resolved
 from audience_sync.store.schema import audience, chunk, gone, snapshot, span, told
@@ -39,6 +40,7 @@ def prune(
             return 0
         release(connection, owner, keep_since, now)
         forget_resolved(connection, owner, keep_since)
+        forget_runs(connection, owner, keep_since)
         mine = snapshot.c.audience_id == owner, snapshot.c.state == "current"
         rows = connection.execute(
             select(snapshot.c.id, snapshot.c.seq, snapshot.c.has_base, snapshot.c.captured_at)

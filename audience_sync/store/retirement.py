@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 
 from audience_sync.domain.audience import AudienceKey, OnRetire
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
 from audience_sync.store.engine import Database
 from audience_sync.store.gone import UNFINISHED, abandon_unfinished, begun_pairs
 from audience_sync.store.ids import known_audience_id
@@ -18,6 +18,7 @@ from audience_sync.store.pair import Pair, of_pair
 from audience_sync.store.resyncs import request_resync
 from audience_sync.store.schema import audience, resync, snapshot, span
 from audience_sync.store.snapshots import discard_held
+from audience_sync.store.walks import told_points
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,5 +63,8 @@ def _end_what_is_under_way(
         abandon_unfinished(connection, pair, now)
         connection.execute(delete(resync).where(of_pair(resync, *pair)))
         return
-    if connection.scalar(select(span.c.id).where(of_pair(span, *pair), UNFINISHED)):
+    unfinished = select(span.c.id).where(of_pair(span, *pair), UNFINISHED)
+    # What was given up when the two were no longer together was told in part, too.
+    in_part = any(row.up_to is not None for row in connection.execute(told_points(pair)))
+    if in_part or connection.scalar(unfinished) is not None:
         request_resync(connection, pair, now)

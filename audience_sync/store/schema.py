@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -88,6 +89,7 @@ destination = Table(
     Column("paused_since", UtcTime),
     Column("paused_until", UtcTime),
     Column("stopped_at", UtcTime),  # by a person: nothing is sent until resumed
+    Column("website_id", Text),  # of Crisp, where the configuration names none
 )
 
 snapshot = Table(
@@ -212,6 +214,49 @@ rejection = Table(
     Column("resolved_in", Number),  # the later span in which the member was handled again
     Index("rejection_span", "span_id"),
     Index("rejection_standing", "audience_id", "destination_id", "user_id"),
+    Index("rejection_user", "destination_id", "user_id"),
+)
+
+# What the lanes of a destination reserved of its daily quota before they sent it.
+quota = Table(
+    "quota",
+    metadata,
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("day", Date, primary_key=True),  # of UTC
+    Column("lane", Text, primary_key=True),
+    Column("reserved", Number, nullable=False),
+)
+
+# Who a user is among a destination's own people, and what they were told of profile columns.
+contact = Table(
+    "contact",
+    metadata,
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("user_id", UserId, primary_key=True),
+    Column("people_id", Text),
+    Column("email", Text),  # in lower case
+    Column("as_of", UtcTime, nullable=False),  # cycle time of the newest column told
+    Column("profile", Text, nullable=False),  # of each column a hash and its cycle time
+    Index("contact_email", "destination_id", "email"),
+)
+
+# People whom a destination listed, most of whom no audience has: references in place of e-mails.
+person = Table(
+    "person",
+    metadata,
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("reference", Text, primary_key=True),
+    Column("people_id", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+)
+
+listing = Table(
+    "listing",
+    metadata,
+    Column("destination_id", Number, ForeignKey("destination.id"), primary_key=True),
+    Column("began_at", UtcTime, nullable=False),
+    Column("page", Integer, nullable=False),  # the last one whose people are stored
+    Column("is_complete", Boolean, nullable=False),
 )
 
 # Who asked to be forgotten: SHA-256 of the installation's secret and the user id, in hex.

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 from audience_sync.domain.audience import AudienceKey, Seq
 from audience_sync.domain.forgotten import Forgotten
 from audience_sync.domain.guard import Window
-from audience_sync.pipeline.ports import Membership, Snapshot
+from audience_sync.pipeline.ports.capturing import Snapshot
+from audience_sync.pipeline.ports.reading import Membership
 from audience_sync.store.engine import Database
 from audience_sync.store.forgotten import forgotten
 from audience_sync.store.memberships import membership_at

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, select
 
 from audience_sync.domain.audience import AudienceKey, Columns, ColumnType, Seq
 from audience_sync.domain.guard import Counts
-from audience_sync.pipeline.ports import Snapshot
+from audience_sync.pipeline.ports.capturing import Snapshot
 from audience_sync.store.schema import audience, snapshot
 
 

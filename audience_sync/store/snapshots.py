@@ -13,7 +13,9 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 
 from audience_sync.domain.audience import Audience, AudienceKey
 from audience_sync.errors import UsageError
-from audience_sync.pipeline.ports import Batches, Capture, Lease, Snapshot
+from audience_sync.pipeline.ports.capturing import Capture, Snapshot
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.pipeline.ports.reading import Batches
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from audience_sync.store.ids import audience_id, known_audience_id

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Row,
     Select,
-    Subquery,
-    and_,
-    exists,
     func,
-    or_,
     select,
 )
 
 from audience_sync.domain.audience import AudienceKey, Kind, Seq, Tell
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState
-from audience_sync.pipeline.ports import Waiting
-from audience_sync.store.pair import of_pair
+from audience_sync.domain.walk import Standing
+from audience_sync.pipeline.ports.delivering import Waiting
+from audience_sync.store import rejections
+from audience_sync.store.pair import Pair, of_pair
 from audience_sync.store.rejections import rejected_before
 from audience_sync.store.resyncs import captured_since_request
 from audience_sync.store.schema import (
     audience,
     destination,
-    rejection,
     resync,
     snapshot,
     span,
     told,
 )
-from audience_sync.store.walks import Walks
+from audience_sync.store.waiting import unfinished, waiting_in
+from audience_sync.store.walks import Point, Walks
 
 
 class SpanReads(Walks):
@@ -46,6 +43,17 @@ class SpanReads(Walks):
             query = query.where(span.c.lane == lane)
         with self._database.read() as connection:
             return [span_of(row) for row in connection.execute(query.order_by(span.c.id))]
+
+    def under_way(self, destination_name: str, lane: Lane) -> set[AudienceKey]:
+        query = (
+            select(audience.c.key)
+            .join(span, span.c.audience_id == audience.c.id)
+            .join(destination, destination.c.id == span.c.destination_id)
+            .where(destination.c.name == destination_name, span.c.lane == lane)
+            .where(span.c.state == SpanState.OPEN)
+        )
+        with self._database.read() as connection:
+            return {AudienceKey(key) for key in connection.scalars(query)}
 
     def superseded(self, destination_name: str, lane: Lane) -> list[Span]:
         query = (
@@ -74,36 +82,8 @@ class SpanReads(Walks):
 
     def waiting(self, destination_name: str, keys: Collection[AudienceKey]) -> list[Waiting]:
         """Which of ``keys`` need a new span to ``destination_name``."""
-        known = select(destination.c.id).where(destination.c.name == destination_name)
-        has_open = select(span.c.audience_id).where(span.c.destination_id.in_(known), unfinished())
-        newest = newest_snapshots()
-        here = known.scalar_subquery()
-        query = (
-            select(
-                audience.c.key,
-                audience.c.kind,
-                told.c.told_seq,
-                newest.c.seq,
-                newest.c.members,
-                resync.c.audience_id.is_not(None).label("anew"),
-            )
-            .join(newest, newest.c.audience_id == audience.c.id)
-            .outerjoin(told, of_pair(told, audience.c.id, here))
-            .outerjoin(resync, of_pair(resync, audience.c.id, here))
-            .where(audience.c.key.in_(keys), audience.c.id.not_in(has_open))
-            .where(or_(resync.c.audience_id.is_(None), captured_since_request()))
-            .where(
-                or_(
-                    told.c.told_seq.is_(None),
-                    told.c.told_seq < newest.c.seq,
-                    resync.c.audience_id.is_not(None),
-                    _retry_asked(here),
-                )
-            )
-            .order_by(audience.c.key)
-        )
         with self._database.read() as connection:
-            return [_waiting(row) for row in connection.execute(query)]
+            return waiting_in(connection, destination_name, keys)
 
     def told_seq(self, destination_name: str, key: AudienceKey) -> Seq | None:
         query = (
@@ -131,49 +111,29 @@ class SpanReads(Walks):
         with self._database.read() as connection:
             return sum(int(count or 0) for count in connection.execute(query).one())
 
+    def standing(self, destination_name: str, key: AudienceKey) -> Iterator[Standing]:
+        """Who was rejected or skipped there, and not taken up again since; sorted."""
+        pair = self._known_pair(destination_name, key)
+        if pair is not None:
+            yield from rejections.standing(self._database, pair)
+
+    def told_of(self, destination_name: str, key: AudienceKey) -> list[Point]:
+        """What the destination was told of the audience; oldest first."""
+        pair = self._known_pair(destination_name, key)
+        return [] if pair is None else self._points(pair)
+
+    def _known_pair(self, destination_name: str, key: AudienceKey) -> Pair | None:
+        of_audience = select(audience.c.id).where(audience.c.key == key)
+        of_destination = select(destination.c.id).where(destination.c.name == destination_name)
+        with self._database.read() as connection:
+            ours, there = connection.scalar(of_audience), connection.scalar(of_destination)
+        return None if ours is None or there is None else Pair(ours, there)
+
     def held(self) -> list[Span]:
         """First deliveries that wait for approval."""
         query = spans_with_names().where(span.c.state == SpanState.HELD).order_by(span.c.id)
         with self._database.read() as connection:
             return [span_of(row) for row in connection.execute(query)]
-
-
-def unfinished() -> ColumnElement[bool]:
-    return span.c.state.in_([SpanState.OPEN, SpanState.HELD])
-
-
-def newest_snapshots() -> Subquery:
-    """``audience_id``, ``seq`` and ``members`` of the newest snapshot of each audience."""
-    top = (
-        select(snapshot.c.audience_id, func.max(snapshot.c.seq).label("seq"))
-        .where(snapshot.c.state == "current")
-        .group_by(snapshot.c.audience_id)
-        .subquery()
-    )
-    same = and_(snapshot.c.audience_id == top.c.audience_id, snapshot.c.seq == top.c.seq)
-    query = select(snapshot.c.audience_id, snapshot.c.seq, snapshot.c.members)
-    return query.join(top, same).where(snapshot.c.state == "current").subquery()
-
-
-def _retry_asked(destination_id: Any) -> ColumnElement[bool]:
-    return exists().where(
-        of_pair(rejection, audience.c.id, destination_id),
-        rejection.c.retry_at.is_not(None),
-        rejection.c.retried_in.is_(None),
-        rejection.c.resolved_in.is_(None),
-    )
-
-
-def _waiting(row: Row[Any]) -> Waiting:
-    kind = SpanKind.INITIAL if row.told_seq is None else SpanKind.INCREMENTAL
-    return Waiting(
-        audience=AudienceKey(row.key),
-        audience_kind=Kind(row.kind),
-        kind=SpanKind.RESYNC if row.anew else kind,
-        told_seq=None if row.told_seq is None else Seq(row.told_seq),
-        to_seq=Seq(row.seq),
-        members=row.members,
-    )
 
 
 def spans_with_names() -> Select[Any]:

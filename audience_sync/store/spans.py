@@ -6,30 +6,33 @@ Everything but an operator's ``approve`` is written under the lease of the desti
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.audience import LEAVING, AudienceKey, Tell
 from audience_sync.domain.guard import Limits, holds_initial
 from audience_sync.domain.span import Books, Span, SpanKind, SpanState, Tally
-from audience_sync.domain.walk import Survey
 from audience_sync.errors import LeaseLost, SpanEnded, UsageError
-from audience_sync.pipeline.ports import Lease, Waiting
-from audience_sync.store import rejections
+from audience_sync.pipeline.ports.delivering import Waiting
+from audience_sync.pipeline.ports.leases import Lease
+from audience_sync.store import contacts, rejections
 from audience_sync.store.engine import Database
 from audience_sync.store.forgotten import count
 from audience_sync.store.gone import abandon
 from audience_sync.store.ids import destination_id, known_audience_id
 from audience_sync.store.pair import Pair, of_pair
-from audience_sync.store.schema import destination, resync, run, snapshot, span
+from audience_sync.store.schema import audience, destination, resync, run, snapshot, span
 from audience_sync.store.span_reads import (
     SpanReads,
     span_of,
     spans_with_names,
 )
+from audience_sync.store.survey import Survey
+from audience_sync.store.waiting import waiting_in
 from audience_sync.store.walks import set_told, told_points
 
 
@@ -59,20 +62,27 @@ class Spans(SpanReads):
         """Open a span pinned to the newest snapshot; one to a large audience that was empty to
         the destination so far is held.
 
-        ``None``: a capture came between, and what was counted may be pruned by now, or somebody
-        was forgotten. Both lock the audience's row too. The next run opens it.
+        ``None``: what ``waiting`` says is no longer so. A capture came between, and what was
+        counted may be pruned by now; somebody was forgotten, the other lane was quicker, or a
+        person has paused or retired it. Who does so locks the audience's row too. If there is
+        anything left to tell then, the next run opens it.
 
         Raises:
             LeaseLost: the destination was moved by a newer configuration.
         """
         pair = self._pair_of(waiting.audience, destination_name)
         forgotten = self._forgotten()
-        survey = self.surveyed(waiting, pair, tell)
-        with self._database.write(lease) as connection:
+        with (
+            closing(self.surveyed(waiting, pair, tell)) as survey,
+            self._database.write(lease) as connection,
+        ):
             known_audience_id(connection, waiting.audience, lock=True)
             self._check_place(connection, destination_name)
-            newest = _newest(connection, pair)
-            if newest != (waiting.to_seq, waiting.members) or count(connection) != forgotten:
+            if (
+                waiting not in waiting_in(connection, destination_name, [waiting.audience])
+                or not _may_be_told(connection, pair, tell)
+                or count(connection) != forgotten
+            ):
                 return None
             nobody_yet = _nobody_told(connection, pair)
             held_for = holds_initial(survey.total, limits) if nobody_yet else None
@@ -110,12 +120,18 @@ class Spans(SpanReads):
             )
             if not moved.rowcount:
                 raise SpanEnded(f"the span of {walked.audience} is no longer open")
-            for outcome, refusals in (("rejected", tally.rejected), ("skipped", tally.skipped)):
-                if refusals:
-                    pair = _pair_of_span(connection, walked)
-                    now = self._clock()
-                    rejections.keep(connection, pair, walked.id, outcome, refusals, now)
+            if tally.rejected or tally.skipped or tally.contacts:
+                self._keep(connection, walked, tally)
         return replace(walked, position=tally.last_user_id, books=books)
+
+    def _keep(self, connection: Connection, walked: Span, tally: Tally) -> None:
+        """What a batch taught: who cannot be told, and who is who at the destination."""
+        pair, now = _pair_of_span(connection, walked), self._clock()
+        for outcome, refusals in (("rejected", tally.rejected), ("skipped", tally.skipped)):
+            rejections.keep(connection, pair, walked.id, outcome, refusals, now)
+        contacts.put(connection, pair.destination_id, tally.contacts)
+        met = {one.user_id for one in tally.contacts} | {one.user_id for one in tally.skipped}
+        contacts.take_up_skipped(connection, pair.destination_id, met, now)
 
     def complete(self, walked: Span, lease: Lease) -> None:
         with self._database.write(lease) as connection:
@@ -196,12 +212,17 @@ def _last_number(connection: Connection, pair: Pair) -> int:
     return connection.scalar(last) or 0
 
 
-def _newest(connection: Connection, pair: Pair) -> tuple[int, int] | None:
-    """``seq`` and members of the newest snapshot."""
-    current = snapshot.c.audience_id == pair.audience_id, snapshot.c.state == "current"
-    query = select(snapshot.c.seq, snapshot.c.members).where(*current)
-    found = connection.execute(query.order_by(snapshot.c.seq.desc()).limit(1)).one_or_none()
-    return None if found is None else (found.seq, found.members)
+def _may_be_told(connection: Connection, pair: Pair, tell: Collection[Tell]) -> bool:
+    """Whether people still want it told so; who decided to tell it may have looked before."""
+    ordered = (
+        select(audience.c.paused_at, audience.c.retired_at, destination.c.stopped_at)
+        .join(destination, destination.c.id == pair.destination_id)
+        .where(audience.c.id == pair.audience_id)
+    )
+    found = connection.execute(ordered).one()
+    if found.paused_at is not None or found.stopped_at is not None:
+        return False
+    return found.retired_at is None or frozenset(tell) == LEAVING
 
 
 def _nobody_told(connection: Connection, pair: Pair) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.domain.quota import Lane
 from audience_sync.errors import LeaseTaken
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases
 from audience_sync.store.schema import audience, destination

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -14,21 +15,22 @@ from audience_sync.domain.change import Change, is_told
 from audience_sync.domain.span import Span, SpanKind, SpanState
 from audience_sync.domain.walk import (
     Standing,
-    Survey,
     Told,
     as_state,
     as_told,
     first_of_each,
+    is_told_anew,
     survey,
     walk,
 )
-from audience_sync.pipeline.ports import Waiting
-from audience_sync.store import rejections
+from audience_sync.pipeline.ports.delivering import Waiting
+from audience_sync.store import chunks, rejections
 from audience_sync.store.lookups import Lookups
-from audience_sync.store.net_changes import NetChanges
+from audience_sync.store.net_changes import NetChanges, current_log, nearest_base
 from audience_sync.store.pair import Pair, of_pair
 from audience_sync.store.rejections import PAGE
-from audience_sync.store.schema import span, told
+from audience_sync.store.schema import chunk, snapshot, span, told
+from audience_sync.store.survey import Aside, Survey
 
 
 class Point(NamedTuple):
@@ -50,55 +52,72 @@ class Walks(NetChanges):
             if position is None or change.user_id > position:
                 yield change
 
+    def milestones(self, walked: Span, most: int) -> list[str]:
+        """See ``pipeline.ports.Spans``: where stored chunks of it begin."""
+        from_seq, to_seq, first = walked.from_seq, walked.to_seq, chunk.c.first_user_id
+        with self._database.read() as connection:
+            log = connection.execute(current_log(walked.audience).order_by(snapshot.c.seq)).all()
+            of = [row for row in log if from_seq < row.seq <= to_seq]
+            part = chunks.CHANGES if from_seq else chunks.BASE
+            read = [row.id for row in (of if from_seq else [nearest_base(log, to_seq)])]
+            query = select(first).where(chunk.c.snapshot_id.in_(read), chunk.c.part == part)
+            beyond = query.where(first > (walked.position or "")).order_by(first)
+            found = list(connection.scalars(beyond))
+        return found[:: -(-len(found) // most)] if found else []
+
     def surveyed(self, waiting: Waiting, pair: Pair, tell: Collection[Tell]) -> Survey:
-        """What the span that is opened for ``waiting`` will walk."""
+        """What the span that is opened for ``waiting`` will walk. To be closed."""
         stand = rejections.standing(self._database, pair)
         told = partial(is_told, tell=tell, kind=waiting.audience_kind)
         if waiting.kind is SpanKind.INCREMENTAL:
             assert waiting.told_seq is not None
             net = self.net(waiting.audience, waiting.told_seq, waiting.to_seq)
-            return survey(net, stand, told)
-        return self._whole(waiting, pair, list(stand), Tell.ENTERED in tell, told)
+            with ExitStack() as unless_done:
+                again = unless_done.enter_context(closing(Aside()))
+                total = survey(net, stand, told, again.add)
+                unless_done.pop_all()
+            return Survey(total=total, again=again)
+        return self._whole(waiting, pair, stand, Tell.ENTERED in tell, told)
 
     def _whole(
         self,
         waiting: Waiting,
         pair: Pair,
-        stand: list[Standing],
+        stand: Iterator[Standing],
         members_told: bool,
         told: partial[bool],
     ) -> Survey:
-        """Members are counted already; only those who have left are looked at."""
+        """Members are counted already; only those who have left are looked at.
+
+        All who stand are told again. There may be millions: a page of them is in memory.
+        """
         key, to_seq = waiting.audience, waiting.to_seq
-        ids = [one.user_id for one in stand]
-        rows = self._rows(key, to_seq, ids)
-        left = [Standing(user_id=user_id, retry=True) for user_id in ids if user_id not in rows]
+        members_who_stand = 0
+
+        def left() -> Iterator[Standing]:
+            nonlocal members_who_stand
+            while page := [one.user_id for one in islice(stand, PAGE)]:
+                rows = self._rows(key, to_seq, page)
+                members_who_stand += len(rows)
+                yield from (Standing(user_id=u, retry=True) for u in page if u not in rows)
+
         is_first = waiting.kind is SpanKind.INITIAL
-        exits = iter(()) if is_first else self._exits(key, pair, to_seq, None)
-        members = waiting.members if members_told else len(rows)
-        return Survey(total=members + survey(exits, left, told).total, again=ids)
+        exits = iter(()) if is_first else self._exits(key, pair, to_seq)
+        gone = survey(exits, left(), told)
+        members = waiting.members if members_told else members_who_stand
+        return Survey(total=members + gone, again=None)
 
     def _net(self, walked: Span) -> Iterator[Change]:
         key, to_seq, after = walked.audience, walked.to_seq, walked.position
         net = self.net(key, walked.from_seq, to_seq, after=after)
         if walked.kind is not SpanKind.RESYNC:
             return net
-        pair = self._pair(walked)
-        points = self._points(pair)
-        members = as_told(
-            net, [(p.up_to, self.net(key, p.seq, to_seq, after=after)) for p in points]
-        )
-        return first_of_each([members, self._exits(key, pair, to_seq, after)])
+        points = self._points(self._pair(walked))
+        return as_told(net, [(p.up_to, self.net(key, p.seq, to_seq, after=after)) for p in points])
 
-    def _exits(
-        self, key: AudienceKey, pair: Pair, to_seq: Seq, after: str | None
-    ) -> Iterator[Change]:
-        """Those whom the destination may take for members, and who are none at ``to_seq``.
-
-        What an abandoned span had in flight beyond its position is not known, so its position
-        does not matter: nobody is hurt by ``false`` who was never told ``true``.
-        """
-        since = (self.net(key, p.seq, to_seq, after=after) for p in self._points(pair))
+    def _exits(self, key: AudienceKey, pair: Pair, to_seq: Seq) -> Iterator[Change]:
+        """Those whom the destination may take for members, and who are none at ``to_seq``."""
+        since = (self.net(key, p.seq, to_seq) for p in self._points(pair))
         return first_of_each([_exits_of(changes) for changes in since])
 
     def _points(self, pair: Pair) -> list[Point]:
@@ -131,11 +150,9 @@ class Walks(NetChanges):
 
 def _tells(walked: Span) -> Told:
     """Whether a change is told; a resync tells those who stayed as they were as well."""
-    told = partial(is_told, tell=walked.tell, kind=walked.audience_kind)
-    if walked.kind is not SpanKind.RESYNC:
-        return told
-    whom = {change for change in (Tell.ENTERED, Tell.EXITED) if change in walked.tell}
-    return lambda change: (Tell.EXITED if change.after is None else Tell.ENTERED) in whom
+    if walked.kind is SpanKind.RESYNC:
+        return is_told_anew(walked.tell)
+    return partial(is_told, tell=walked.tell, kind=walked.audience_kind)
 
 
 def _exits_of(changes: Iterator[Change]) -> Iterator[Change]:
