@@ -31,6 +31,7 @@ from audience_sync.engines.columns import (
 from audience_sync.engines.duplicates import (
     check_one_value_each,
     have_values_and_none,
+    having,
     keep_one_each,
 )
 from audience_sync.engines.incoming import load
@@ -38,7 +39,7 @@ from audience_sync.engines.previous import previous_view
 from audience_sync.engines.refusals import USABLE
 from audience_sync.engines.session import Session, own_errors
 from audience_sync.errors import SourceFailed
-from audience_sync.pipeline.ports import Batches, Membership, Refused
+from audience_sync.pipeline.ports.reading import Batches, Membership, Refused
 
 FIRST_COMPARISON = (
     'CREATE OR REPLACE TEMP VIEW compared AS SELECT *, false AS "before", true AS "after", '
@@ -119,7 +120,7 @@ def _compare(
     if value and (counts is None or have_values_and_none(session, value)):
         check_one_value_each(session, value)
     if counts is None:
-        refused = replace(refused, duplicates=keep_one_each(session, values))
+        refused = replace(refused, duplicates=keep_one_each(session, values, value))
         counts = _count(session, previous, columns, exactly=True)
     if counts is None:
         raise SourceFailed("the stored membership does not add up", hint="please report this")
@@ -157,11 +158,10 @@ def _values(carried: Sequence[Carried], columns: Columns) -> Mapping[str, str]:
 
 def _accepted(session: Session, values: Mapping[str, str], value: str | None) -> None:
     """``usable`` and ``accepted``. Where there is a ``value``, one without it is no member."""
-    present = f" AND (refusal > 0 OR {value} IS NOT NULL)" if value else ""
     columns = "".join(f", {sql} AS c{i}" for i, sql in enumerate(values.values()))
     session.run(
         f"CREATE TEMP VIEW usable AS SELECT user_id, refusal > 0 AS bad{columns} "
-        f"FROM incoming WHERE {USABLE}{present}"
+        f"FROM incoming WHERE {USABLE}{having(value)}"
     )
     session.run("CREATE TEMP VIEW accepted AS SELECT * EXCLUDE (bad) FROM usable WHERE NOT bad")
 

@@ -9,7 +9,7 @@ from audience_sync.domain.forgotten import Forgotten
 from audience_sync.engines.columns import Carried, carried_columns, numbered, quoted
 from audience_sync.engines.refusals import but_forgotten, reason, refusal
 from audience_sync.engines.session import Session
-from audience_sync.pipeline.ports import Refused
+from audience_sync.pipeline.ports.reading import Refused
 
 
 def load(

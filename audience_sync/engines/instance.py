@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -16,9 +17,36 @@ from audience_sync.errors import StoreFailed
 LOCK = "lock"
 
 
-def open_instance(
-    *, memory_limit: int, threads: int | None, spill: Path
-) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spill:
+    """A folder that is ours until ``lock`` is closed."""
+
+    folder: Path
+    lock: int
+
+    def release(self) -> None:
+        """Remove the folder, before somebody else may think that it was left over."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self.lock)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    connection: duckdb.DuckDBPyConnection
+    spill: Spill
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A new session."""
+        return self.connection.cursor()
+
+    def close(self) -> None:
+        """No session may be at work. May be called again."""
+        self.connection.close()
+        if self.spill.folder.exists():
+            self.spill.release()
+
+
+def open_instance(*, memory_limit: int, threads: int | None, spill: Path) -> Instance:
     """An in-memory DuckDB; ``.cursor()`` gives sessions of it.
 
     Args:
@@ -31,19 +59,20 @@ def open_instance(
     Raises:
         StoreFailed: the folder cannot be made, or belongs to somebody else.
     """
+    held = spill_folder(spill)
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_limit // 1024}KiB",
-        "temp_directory": str(spill_folder(spill)),
+        "temp_directory": str(held.folder),
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     if threads is not None:
         settings["threads"] = threads
-    return duckdb.connect(":memory:", config=settings)
+    return Instance(connection=duckdb.connect(":memory:", config=settings), spill=held)
 
 
-def spill_folder(parent: Path) -> Path:
+def spill_folder(parent: Path) -> Spill:
     """A folder that no other process uses, as DuckDB's files there have the same names always.
 
     It holds user ids while it is used, so nobody else may read it. Folders of processes that
@@ -65,13 +94,13 @@ def spill_folder(parent: Path) -> Path:
         ) from None
 
 
-def _own_folder(parent: Path) -> Path:
+def _own_folder(parent: Path) -> Spill:
     """Another process may sweep a new folder away before its lock is held: then another one."""
     while True:
         made = Path(tempfile.mkdtemp(dir=parent))
         with suppress(FileNotFoundError):
-            if _lock(made) is not None and (made / LOCK).exists():
-                return made
+            if (lock := _lock(made)) is not None and (made / LOCK).exists():
+                return Spill(folder=made, lock=lock)
 
 
 def _sweep(parent: Path) -> None:

@@ -11,7 +11,7 @@ from audience_sync.engines.columns import members_schema, renamed
 from audience_sync.engines.previous import previous_view
 from audience_sync.engines.session import Session, own_errors
 from audience_sync.errors import StoreFailed
-from audience_sync.pipeline.ports import Membership
+from audience_sync.pipeline.ports.reading import Membership
 
 
 class DuckDBMembers:

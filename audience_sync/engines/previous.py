@@ -13,7 +13,7 @@ from audience_sync.engines.columns import (
     quoted,
 )
 from audience_sync.engines.session import Session
-from audience_sync.pipeline.ports import Membership
+from audience_sync.pipeline.ports.reading import Membership
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from audience_sync.errors import AudienceSyncError, SourceFailed
-from audience_sync.pipeline.ports import Batches
+from audience_sync.pipeline.ports.reading import Batches
 
 CHUNK_ROWS = 65_536
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from audience_sync.errors import SourceFailed, SourceRefused
+from audience_sync.errors import SourceFailed, SourceRefused, SourceReplaced
 
 GLOB = re.compile(r"[*?\[]")
 Signature = tuple[int, int, int]
@@ -39,19 +39,26 @@ class Selection:
     def change(self) -> SourceFailed | None:
         """The failure to raise when a file, or the set a glob matches, is not what it was."""
         before, after = dict(self.signatures), dict(self._signatures_now())
-        for path in sorted(before.keys() | after.keys()):
-            if before.get(path) != after.get(path):
-                return SourceFailed(
-                    f"{shown(path, self.root)} changed while it was read",
-                    hint="write a new file and rename it into place",
-                )
-        return None
+        paths = sorted(before.keys() | after.keys())
+        changed = [path for path in paths if before.get(path) != after.get(path)]
+        if not changed:
+            return None
+        replaced = all(_is_another(before.get(path), after.get(path)) for path in changed)
+        return (SourceReplaced if replaced else SourceFailed)(
+            f"{shown(changed[0], self.root)} changed while it was read",
+            hint="write a new file and rename it into place",
+        )
 
     def _signatures_now(self) -> Iterator[tuple[Path, Signature]]:
         try:
             yield from _signatures(self.root, self.names)
         except (OSError, SourceRefused):
             return
+
+
+def _is_another(before: Signature | None, after: Signature | None) -> bool:
+    """A file of another inode was renamed into place; one that is being written keeps its own."""
+    return before is not None and after is not None and before[0] != after[0]
 
 
 def select(root: Path, names: Sequence[str]) -> Selection:

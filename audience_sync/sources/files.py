@@ -70,6 +70,7 @@ class FilesSource:
             SourceRefused: the query, or a file, cannot be used.
             SourceFailed: the read did not finish, the data is stale, or a file changed meanwhile.
                 Both also come from the reader's iteration.
+            SourceReplaced: each file that changed was replaced by another one, by a rename.
         """
         freshness = self._freshness
         if freshness and freshness.query:

@@ -66,7 +66,7 @@ def explaining(files: Sequence[ReadFile], selections: Sequence[Selection] = ()) 
 
     Raises:
         SourceRefused: the data or the query cannot be used.
-        SourceFailed: the read did not finish, or a file changed meanwhile.
+        SourceFailed, SourceReplaced: the read did not finish, or a file changed meanwhile.
     """
     try:
         yield
