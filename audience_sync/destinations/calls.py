@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
-from audience_sync.domain.audience import Kind, Tell
-from audience_sync.domain.change import Change
+from audience_sync.domain.audience import AudienceKey, Kind, Tell
+from audience_sync.domain.by_hand import ByHand
 from audience_sync.domain.identify import Computation, identify
 from audience_sync.domain.message_id import canonical, message_id
 from audience_sync.domain.span import Refusal
 from audience_sync.domain.track import event_of, track
-from audience_sync.pipeline.ports import MemberCalls, SpanContext
+from audience_sync.pipeline.ports.sending import MemberCalls, SpanContext, Told
 
 MAX_CALL_BYTES = 32 * 1024
 MAX_TRAITS = 299
@@ -24,8 +26,7 @@ def calls_per_change(change: Tell, kind: Kind, *, with_track: bool) -> int:
 
 
 def member_calls(
-    change: Change,
-    context: SpanContext,
+    told: Sequence[Told],
     *,
     fingerprint: str,
     integrations: dict[str, Any],
@@ -34,7 +35,12 @@ def member_calls(
     """The calls of one change as they stand in a batch, or why Segment would refuse one of them.
 
     Identify comes first: an event for a user who was never identified may be dropped.
+
+    Args:
+        told: just one: each call names its audience.
     """
+    (one,) = told
+    change, context = one.change, one.context
     computation = Computation(
         key=context.audience, kind=context.kind, installation=context.installation
     )
@@ -49,6 +55,23 @@ def member_calls(
             return Refusal(user_id=change.user_id, reason=body)
         bodies.append(body)
     return MemberCalls(user_id=change.user_id, bodies=tuple(bodies))
+
+
+def call_by_hand(
+    call: ByHand, *, installation: str, fingerprint: str, integrations: dict[str, Any]
+) -> MemberCalls | Refusal:
+    """One call that a person makes, or why Segment would refuse it; never with an id of before."""
+    once = SpanContext(
+        audience=AudienceKey(f"by hand {uuid.uuid4()}"),
+        kind=Kind.AUDIENCE,
+        span_number=0,
+        timestamp=call.at,
+        installation=installation,
+    )
+    body = _encoded(call.body(integrations), once, fingerprint)
+    if isinstance(body, str):
+        return Refusal(user_id=call.user_id, reason=body)
+    return MemberCalls(user_id=call.user_id, bodies=(body,))
 
 
 def _encoded(call: dict[str, Any], context: SpanContext, fingerprint: str) -> bytes | str:

@@ -12,12 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from audience_sync.destinations.calls import START, calls_per_change, member_calls
+from audience_sync.destinations.calls import START, call_by_hand, calls_per_change, member_calls
 from audience_sync.domain.audience import Kind, Tell
-from audience_sync.domain.change import Change
+from audience_sync.domain.by_hand import ByHand
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import DestinationPaused, RetryLater
-from audience_sync.pipeline.ports import MemberCalls, SpanContext
+from audience_sync.pipeline.ports.sending import (
+    ALL_ACCEPTED,
+    EachByItself,
+    MaySend,
+    MemberCalls,
+    Sent,
+    Told,
+    at_once,
+)
 
 LOCK_PATIENCE = 5.0
 """Seconds to wait for the other lane's append; one takes milliseconds."""
@@ -37,23 +45,42 @@ class NdjsonDestination:
     fingerprint: str
     rate: float
     reserve: float
+    quota: int | None = None
+    unit: str = "call"
+    bundles: bool = False
     with_track: bool = False
     concurrency: int = 1
     max_calls: int = 500
     max_bytes: int = 475_000
     deadline: float = 30.0
 
-    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
+    def look_ahead(self, members: Sequence[Sequence[Told]]) -> None:
+        """Nothing is read for calls."""
+
+    def calls(self, told: Sequence[Told]) -> MemberCalls | Refusal:
         return member_calls(
-            change,
-            context,
+            told,
             fingerprint=self.fingerprint,
             integrations={},
             with_track=self.with_track,
         )
 
+    def by_hand(self, call: ByHand, installation: str) -> MemberCalls | Refusal:
+        return call_by_hand(
+            call,
+            installation=installation,
+            fingerprint=self.fingerprint,
+            integrations={},
+        )
+
     def calls_per_change(self, change: Tell, kind: Kind) -> int:
         return calls_per_change(change, kind, with_track=self.with_track)
+
+    def meter(self) -> EachByItself:
+        return EachByItself()
+
+    def count(self) -> None:
+        """Calls are counted."""
 
     def sender(self) -> NdjsonSender:
         return NdjsonSender(name=self.name, path=self.path)
@@ -84,7 +111,7 @@ class NdjsonSender:
         self._name = name
         self._path = path
 
-    def send(self, members: Sequence[MemberCalls]) -> None:
+    def send(self, members: Sequence[MemberCalls], may_send: MaySend = at_once) -> Sent:
         """Append all and have them on the disk, or leave the file as it was.
 
         Raises:
@@ -92,13 +119,15 @@ class NdjsonSender:
             RetryLater: it could not be written now (disk full, I/O error, locked).
         """
         if not members:
-            return
+            return ALL_ACCEPTED
+        may_send(sum(member.cost for member in members))
         lines = b"".join(body + b"\n" for member in members for body in member.bodies)
         with explained(self._name, self._path), opened(self._path) as file:
             self._lock(file)
             check_ours(self._name, self._path, os.pread(file, len(START), 0))
             self._cut_torn_line(file)
             append(file, lines)
+        return ALL_ACCEPTED
 
     def close(self) -> None:
         """Nothing is open between appends."""

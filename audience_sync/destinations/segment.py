@@ -17,16 +17,24 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from audience_sync.destinations.calls import calls_per_change, member_calls
+from audience_sync.destinations.calls import call_by_hand, calls_per_change, member_calls
 from audience_sync.destinations.credential import Credential, same
 from audience_sync.destinations.transport import Reply, Transport, basic
 from audience_sync.domain.audience import Kind, Tell
-from audience_sync.domain.change import Change
+from audience_sync.domain.by_hand import ByHand
 from audience_sync.domain.identify import iso
 from audience_sync.domain.retry import Answer, classify, retry_after
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import BadCalls, CredentialsRefused, DestinationPaused, RetryLater
-from audience_sync.pipeline.ports import MemberCalls, SpanContext
+from audience_sync.pipeline.ports.sending import (
+    ALL_ACCEPTED,
+    EachByItself,
+    MaySend,
+    MemberCalls,
+    Sent,
+    Told,
+    at_once,
+)
 
 MAX_CALLS = 2_500
 MAX_BATCH_BYTES = 500_000
@@ -55,7 +63,7 @@ class SegmentDestination:
         integrations: routing of each call, e.g. ``{"All": False, "Crisp": True}``; empty: none.
         fingerprint: keyed hash of endpoint and credential (``domain.message_id.keyed``).
         reread: the write key as it is configured now, asked for when Segment refused this one.
-        rate: events per second. deadline: seconds.
+        rate: events per second. quota: events a day. deadline: seconds.
         ssl_context: whom to trust, if not the usual authorities.
     """
 
@@ -67,6 +75,9 @@ class SegmentDestination:
     reserve: float
     concurrency: int
     clock: Callable[[], datetime] = field(repr=False)
+    quota: int | None = None
+    unit: str = "call"
+    bundles: bool = False
     integrations: dict[str, Any] = field(default_factory=dict)
     with_track: bool = False
     max_calls: int = 500
@@ -79,17 +90,33 @@ class SegmentDestination:
     def __post_init__(self) -> None:
         self._credential = Credential(self.write_key, self.reread)
 
-    def calls(self, change: Change, context: SpanContext) -> MemberCalls | Refusal:
+    def look_ahead(self, members: Sequence[Sequence[Told]]) -> None:
+        """Nothing is read for calls."""
+
+    def calls(self, told: Sequence[Told]) -> MemberCalls | Refusal:
         return member_calls(
-            change,
-            context,
+            told,
             fingerprint=self.fingerprint,
             integrations=self.integrations,
             with_track=self.with_track,
         )
 
+    def by_hand(self, call: ByHand, installation: str) -> MemberCalls | Refusal:
+        return call_by_hand(
+            call,
+            installation=installation,
+            fingerprint=self.fingerprint,
+            integrations=self.integrations,
+        )
+
     def calls_per_change(self, change: Tell, kind: Kind) -> int:
         return calls_per_change(change, kind, with_track=self.with_track)
+
+    def meter(self) -> EachByItself:
+        return EachByItself()
+
+    def count(self) -> None:
+        """Calls are counted."""
 
     def sender(self) -> SegmentSender:
         return SegmentSender(
@@ -148,10 +175,11 @@ class SegmentSender:
         self._credential = credential
         self._clock = clock
 
-    def send(self, members: Sequence[MemberCalls]) -> None:
+    def send(self, members: Sequence[MemberCalls], may_send: MaySend = at_once) -> Sent:
         bodies = [body for member in members for body in member.bodies]
         if not bodies:
-            return
+            return ALL_ACCEPTED
+        may_send(len(bodies))
         batch = self._batch(bodies)
         if len(bodies) > MAX_CALLS or len(batch) > MAX_BATCH_BYTES:
             raise BadCalls(f"{self._name}: {len(bodies)} calls, {len(batch):,} bytes in one batch")
@@ -163,6 +191,7 @@ class SegmentSender:
         }
         body = gzip.compress(batch, compresslevel=1, mtime=0)
         self._judge(self._transport.post(self._url, body, headers), key)
+        return ALL_ACCEPTED
 
     def close(self) -> None:
         self._transport.close()

@@ -23,7 +23,7 @@ from audience_sync.domain.retry import retry_after
 from audience_sync.errors import AudienceSyncError, DestinationPaused, RetryLater
 
 MAX_ANSWER = 64 * 1024
-"""Bytes of an answer's body that are read. No API here says more than a few hundred."""
+"""Bytes of an answer's body that are read. Few answers have more than a few hundred."""
 
 CONNECT, WRITE, READ = 5.0, 10.0, 30.0
 """Seconds for one connect, write or read; the deadline is for all of them together."""
@@ -34,14 +34,14 @@ UNUSABLE_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, O
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """One complete answer: nothing of it is missing but what is beyond ``MAX_ANSWER``."""
+    """One complete answer: nothing of it is missing but what is beyond what was to be read."""
 
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
     oversize: bool
-    """The body went on after ``MAX_ANSWER`` bytes."""
+    """The body went on after that."""
     retry_after: float | None
     """Seconds of the Retry-After header; ``None`` when absent or garbage."""
 
@@ -82,9 +82,18 @@ class Transport:
         return self.request("POST", url, body=body, headers=headers)
 
     def request(
-        self, method: str, url: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        most: int = MAX_ANSWER,
     ) -> Reply:
         """Ask once, and read the answer. Redirects are answers like any other.
+
+        Args:
+            most: bytes of the answer's body that are read.
 
         Raises:
             RetryLater: no complete answer came in time; whether the request had an effect is
@@ -94,7 +103,7 @@ class Transport:
         failure: AudienceSyncError | None = None
         with Watch(self._deadline) as watch:
             try:
-                reply = self._exchange(watch, method, url, body, headers or {})
+                reply = self._exchange(watch, method, url, body, headers or {}, most)
             except (httpx.HTTPError, OSError, *UNUSABLE_ADDRESS) as error:
                 failure = self._explain(error, url)
         if watch.expired:
@@ -111,7 +120,13 @@ class Transport:
         self._client = self._socket = None
 
     def _exchange(
-        self, watch: Watch, method: str, url: str, body: bytes, headers: Mapping[str, str]
+        self,
+        watch: Watch,
+        method: str,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        most: int,
     ) -> Reply:
         if self._socket is not None:
             watch.add(self._socket)
@@ -120,7 +135,7 @@ class Transport:
         with self._client.stream(
             method, url, content=body or None, headers=dict(headers), extensions={"trace": trace}
         ) as response:
-            content, oversize = read_bounded(response.iter_raw(), MAX_ANSWER)
+            content, oversize = read_bounded(response.iter_raw(), most)
             lower = {name.lower(): value for name, value in response.headers.items()}
             return Reply(
                 status=response.status_code,
@@ -175,7 +190,8 @@ class Transport:
                     hint="check the endpoint and this machine's clock; "
                     "SSL_CERT_FILE names further certificates to trust",
                 )
-        return RetryLater(f"{self._name}: {plain(error, host)}")
+        unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return RetryLater(f"{self._name}: {plain(error, host)}", unsent=unsent)
 
 
 def read_bounded(chunks: Iterable[bytes], limit: int) -> tuple[bytes, bool]:
