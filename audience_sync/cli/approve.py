@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from audience_sync.cli.actor import actor
+from audience_sync.actor import actor
+from audience_sync.cli.counting import first_delivery_time
+from audience_sync.cli.foreseen import of_span
 from audience_sync.cli.opened import confirm, opened
 from audience_sync.cli.output import say
 from audience_sync.cli.render import duration, number, plural
-from audience_sync.domain.audience import Tell
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.span import Span
-    from audience_sync.pipeline.ports import Snapshot
+    from audience_sync.pipeline.ports.capturing import Snapshot
 
 
 @click.command()
@@ -59,7 +60,7 @@ def _capture(app: App, held: Snapshot, *, discard: bool, reason: str | None, yes
     if newer and not discard:
         say(f"  newer, and lost by this: {', '.join(other.plan_id for other in newer)}")
     confirm("Discard it?" if discard else "Let it go?", yes=yes)
-    with app.leases.hold(f"capture:{held.audience}") as lease:
+    with app.patient_leases.hold(f"capture:{held.audience}") as lease:
         if discard:
             app.snapshots.discard(held, lease, reason=reason, actor=actor())
         else:
@@ -87,8 +88,7 @@ def _first_deliveries(
 
 
 def _shortest(app: App, span: Span) -> str:
-    destination = app.destinations.get(span.destination)
-    if destination is None:
+    if span.destination not in app.destinations:
         return "; the destination is not configured"
-    calls = span.books.total * destination.calls_per_change(Tell.ENTERED, span.audience_kind)
-    return f", at least {duration(calls / destination.rate)}"
+    seconds = first_delivery_time(app, span.destination, of_span(app, span))
+    return f", at least {duration(seconds)}"

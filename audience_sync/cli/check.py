@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ from audience_sync.domain.audience import Kind
 from audience_sync.errors import AudienceSyncError, worst
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App, Destination
+    from audience_sync.app import App
+    from audience_sync.pipeline.admission import Admission
     from audience_sync.pipeline.captures import Configured
+    from audience_sync.wiring import Destination
 
 OK = 0
 
@@ -52,13 +54,33 @@ def check(context: click.Context, offline: bool, as_json: bool) -> int:
 
 
 def _checks(app: App, *, offline: bool) -> Iterator[Checked]:
+    admission, stopped = app.admission(), app.orders.stopped()
     for configured in app.audiences.values():
         what = "audience" if configured.audience.kind is Kind.AUDIENCE else "computed trait"
         attempt = partial(_read, app, configured, offline=offline)
-        yield _tried(what, configured.audience.key, attempt)
+        yield _left_out(_tried(what, configured.audience.key, attempt), admission, configured)
     for name, destination in app.destinations.items():
         if not offline:
-            yield _tried("destination", name, partial(_reach, destination))
+            reached = _tried("destination", name, partial(_reach, destination))
+            if name in stopped:
+                ends = f"audience-sync resume --destination {name}"
+                reached = _noted(reached, f"paused by a person; what ends it: {ends}")
+            yield reached
+
+
+def _left_out(checked: Checked, admission: Admission, configured: Configured) -> Checked:
+    """``checked``, and why it is not captured, where it is not."""
+    refusal = admission.refusal(configured)
+    if refusal is None:
+        return checked
+    if refusal.error is None:
+        return _noted(checked, f"{refusal.outcome} {refusal.why}; what ends it: {refusal.ends}")
+    error = refusal.error
+    return replace(checked, ok=False, text=str(error), hint=error.hint, exit_code=error.exit_code)
+
+
+def _noted(checked: Checked, note: str) -> Checked:
+    return replace(checked, text=f"{checked.text}   {note}")
 
 
 def _tried(what: str, name: str, attempt: Callable[[], str]) -> Checked:
@@ -83,10 +105,18 @@ def _read(app: App, configured: Configured, *, offline: bool) -> str:
         return "not read, as its source is a database"
     with configured.source.read(audience.query, present()) as rows:
         _, carried = carried_columns(rows.schema, reserved=audience.key, kind=audience.kind)
-    columns = ", ".join(["user_id", *(column.name for column in carried)])
+    columns = ["user_id", *(column.name for column in carried)]
     looked = not offline or app.config.store.url.startswith("sqlite")
     is_new = looked and app.snapshots.current(audience.key) is None
-    return columns + ("   new key, permanent after the first capture" if is_new else "")
+    notes = ["new key, permanent after the first capture"] if is_new else []
+    return "   ".join([", ".join(columns), *notes, *_makes_nobody(app, configured, columns)])
+
+
+def _makes_nobody(app: App, configured: Configured, columns: Sequence[str]) -> Iterator[str]:
+    """A forgotten column would read as a success: all would be skipped."""
+    for name in configured.audience.destinations:
+        if app.config.destinations[name].type == "crisp" and "email" not in columns:
+            yield f"without a column email {name} makes no new profile"
 
 
 def _reach(destination: Destination) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -14,9 +13,6 @@ from audience_sync.cli.output import say
 from audience_sync.cli.render import plural, table
 from audience_sync.cli.signals import withheld
 from audience_sync.errors import UsageError
-
-if TYPE_CHECKING:
-    from audience_sync.store.engine import Database
 
 
 @click.command()
@@ -38,12 +34,12 @@ def copy(context: click.Context, url: str, yes: bool) -> int:
         closing(Database(_store_url(url))) as target,
     ):
         check(source, target)
-        confirm(f"Copy {_named(source)} to {_named(target)}?", yes=yes)
+        confirm(f"Copy {source} to {target}?", yes=yes)
         members = copy(source, target)
         rows = [(key, f"{plural(count, 'member')} read back") for key, count in members.items()]
         for line in table(rows):
             say(line)
-        say(f"copied {plural(len(members), 'audience')} to {_named(target)}")
+        say(f"copied {plural(len(members), 'audience')} to {target}")
         say("  next: set [store] url to it, and never run with the old store again")
     return 0
 
@@ -62,8 +58,3 @@ def _store_url(written: str) -> str:
         return store_url(absolute_file(filled.text, Path.cwd()))
     except ValueError as error:
         raise UsageError(f"--to {error}") from None
-
-
-def _named(database: Database) -> str:
-    """A store as it may be shown: without user, password or host."""
-    return str(database.path or f"the PostgreSQL database {database.url.database}")

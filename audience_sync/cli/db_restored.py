@@ -21,7 +21,7 @@ def restored(context: click.Context, reason: str | None, yes: bool) -> int:
 
     It cannot know whom destinations were told of after the backup was taken.
     """
-    from audience_sync.bootstrap import now
+    from audience_sync.app import now
     from audience_sync.store import migrate
     from audience_sync.store.engine import Database
     from audience_sync.store.restored import restored, to_tell_anew

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from audience_sync.cli import completion
+from audience_sync.cli.counting import Counting
 from audience_sync.cli.diff_printers import PRINTERS, Printer
 from audience_sync.cli.difference import ExaminedDifference, KeptDifference, sample
+from audience_sync.cli.forecast import in_all
 from audience_sync.cli.opened import Time, check_order, chosen, opened, present
 from audience_sync.cli.output import warn
 from audience_sync.cli.stored import stored
 from audience_sync.domain.audience import Seq
-from audience_sync.errors import SourceFailed, UsageError, worst
+from audience_sync.errors import ChunkDamaged, SourceFailed, UsageError, worst
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.pipeline.capture import Examined
     from audience_sync.pipeline.captures import CaptureOutcome, Configured
 
@@ -87,7 +89,7 @@ def show_diff(
     cycle_time = now or present()
     codes: list[int] = []
     changed = False
-    with opened(context, writes=False) as app:
+    with opened(context, writes=False) as app, closing(Counting(app)) as counting:
         picked = chosen(app, patterns)
         if now is not None:
             check_order(app, picked, now)
@@ -99,10 +101,12 @@ def show_diff(
             try:
                 with _examined(app, configured, cycle_time) as examined:
                     changed |= examined.changes_something
-                    printer.show(ExaminedDifference(app, examined))
-            except SourceFailed as error:
+                    printer.show(ExaminedDifference(app, examined, counting))
+            except (SourceFailed, ChunkDamaged) as error:
                 codes.append(error.exit_code)
                 printer.failed(configured.audience.key, error)
+        printer.in_all(list(in_all(app, counting)))
+        _warn_of_paused(app, picked)
     printer.end()
     return worst(codes) or (EXIT_CHANGES if exit_code and changed else 0)
 
@@ -110,10 +114,22 @@ def show_diff(
 def _left_out(refusal: CaptureOutcome, printer: Printer) -> list[int]:
     """Say why an audience is not captured; its exit code, where that is wrong."""
     if refusal.error is None:
-        warn(f"{refusal.audience}: {refusal.outcome}, so it is not captured")
+        warn(
+            f"{refusal.audience}: {refusal.outcome} {refusal.why}, so it is not captured; "
+            f"what ends it: {refusal.ends}"
+        )
         return []
     printer.failed(refusal.audience, refusal.error)
     return [refusal.error.exit_code]
+
+
+def _warn_of_paused(app: App, picked: Sequence[Configured]) -> None:
+    stopped = app.orders.stopped()
+    for name in sorted({n for c in picked for n in c.audience.destinations if n in stopped}):
+        warn(
+            f"{name}: paused by a person, so nothing is sent there; "
+            f"what ends it: audience-sync resume --destination {name}"
+        )
 
 
 def _check_kept_options(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from audience_sync.cli.difference import Difference, Outlook
-from audience_sync.cli.forecast import Forecast
+from audience_sync.cli.forecast import Forecast, LaneForecast
 from audience_sync.cli.render import duration, number, plural
-from audience_sync.domain.guard import Counts
+from audience_sync.domain.guard import Counts, percent
+
+SMALLEST_SHARE = 0.001
 
 
 def size(difference: Difference) -> str:
@@ -42,12 +44,52 @@ def definition_changed(difference: Difference) -> str | None:
 def calls(forecast: Forecast) -> str:
     if not forecast.calls:
         return "nothing to tell"
-    initial = "initial, " if forecast.lane == "initial" else ""
-    initial += "at most " if forecast.at_most else ""
+    if forecast.quota_share is not None and forecast.quota_share > 1 and forecast.days_with_bulk:
+        return f"{'resync, ' if forecast.resync else ''}{_days(forecast)}{_skipped(forecast)}"
+    how = "resync, " if forecast.resync else "initial, " if forecast.lane == "initial" else ""
+    how += "at most " if forecast.at_most else ""
     return (
-        f"{initial}{plural(forecast.calls, 'call')}, {plural(forecast.requests, 'request')}, "
-        f"about {duration(forecast.seconds)}"
+        f"{how}{plural(forecast.calls, 'call')}, {_requests(forecast)}, "
+        f"{_quota(forecast)}about {duration(forecast.seconds)}{_skipped(forecast)}"
     )
+
+
+def together(lane: LaneForecast) -> str:
+    """Of several audiences: ``in all 203 requests, 12 saved, as …``."""
+    which = "initial, " if lane.lane == "initial" else "afterwards, " if lane.later else ""
+    saved = f", {number(lane.saved)} saved, as members changed in several audiences"
+    return f"{which}in all {_requests(lane)}{saved if lane.saved else ''}"
+
+
+def _requests(forecast: Forecast | LaneForecast) -> str:
+    least, most = forecast.requests_at_least, forecast.requests
+    if forecast.bulk and forecast.requests_with_bulk is not None:
+        least, most = forecast.requests_with_bulk_at_least or 0, forecast.requests_with_bulk
+    return (
+        plural(most, "request") if least == most else f"{number(least)} to {number(most)} requests"
+    )
+
+
+def _days(forecast: Forecast) -> str:
+    bulk = _from_to(forecast.days_with_bulk_at_least or 0, forecast.days_with_bulk or 0)
+    return f"one by one {_from_to(forecast.days_at_least, forecast.days)}, with bulk {bulk}"
+
+
+def _from_to(least: int, most: int) -> str:
+    return plural(most, "day") if least == most else f"{number(least)} to {plural(most, 'day')}"
+
+
+def _skipped(forecast: Forecast) -> str:
+    skipped = forecast.skipped
+    return f"; {plural(skipped, 'member')} without an e-mail cannot be told yet" if skipped else ""
+
+
+def _quota(forecast: Forecast) -> str:
+    """Nothing where it takes several days, which the time says."""
+    share = forecast.quota_share
+    if share is None or share > 1:
+        return ""
+    return f"{percent(share) if share >= SMALLEST_SHARE else 'under 0.1 %'} of today's quota, "
 
 
 def guard(outlook: Outlook) -> list[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from audience_sync.cli.diff_lines import calls, definition, guard, notes, size
+from audience_sync.cli.diff_lines import calls, definition, guard, notes, size, together
 from audience_sync.cli.difference import Difference, Outlook, sample
+from audience_sync.cli.forecast import LaneForecast
 from audience_sync.cli.markdown import MarkdownPrinter
 from audience_sync.cli.output import warn, write
 from audience_sync.cli.render import left, to_json
@@ -24,6 +25,9 @@ class Printer(Protocol):
 
     def failed(self, audience: str, error: AudienceSyncError) -> None:
         """Say that an audience could not be examined; the others are."""
+
+    def in_all(self, lanes: Sequence[LaneForecast]) -> None:
+        """Where several audiences are told together."""
 
     def end(self) -> None: ...
 
@@ -61,6 +65,10 @@ class TablePrinter:
         if error.hint:
             _print(f"  {error.hint}")
 
+    def in_all(self, lanes: Sequence[LaneForecast]) -> None:
+        for lane in lanes:
+            _print(left(lane.destination) + together(lane))
+
     def end(self) -> None:
         if self._plans:
             keys = " ".join(key for key, _ in self._plans)
@@ -72,6 +80,7 @@ class JsonPrinter:
     def __init__(self, members: int) -> None:
         self._members = members
         self._audiences: list[dict[str, Any]] = []
+        self._in_all: Sequence[LaneForecast] = ()
 
     def show(self, difference: Difference) -> None:
         counts, outlook = difference.counts, difference.outlook()
@@ -97,8 +106,11 @@ class JsonPrinter:
         failure = {"audience": audience, "error": str(error), "hint": error.hint}
         self._audiences.append(failure)
 
+    def in_all(self, lanes: Sequence[LaneForecast]) -> None:
+        self._in_all = lanes
+
     def end(self) -> None:
-        _print(to_json({"audiences": self._audiences}))
+        _print(to_json({"audiences": self._audiences, "in_all": self._in_all}))
 
 
 def _outlook(outlook: Outlook) -> dict[str, Any]:
@@ -128,6 +140,9 @@ class LinePrinter:
         warn(f"{audience}: {error}")
         if error.hint:
             warn(f"  {error.hint}")
+
+    def in_all(self, lanes: Sequence[LaneForecast]) -> None:
+        """Nothing was forecast."""
 
     def end(self) -> None:
         write("")

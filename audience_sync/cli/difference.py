@@ -9,16 +9,18 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from audience_sync.cli.forecast import Forecast, changes_of, forecasts
+from audience_sync.cli.counting import Counting
+from audience_sync.cli.forecast import Forecast, forecasts
+from audience_sync.cli.foreseen import changes_of
 from audience_sync.domain.audience import Seq, Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.guard import Counts, percent
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.pipeline.capture import Examined
-    from audience_sync.pipeline.ports import Refused
+    from audience_sync.pipeline.ports.reading import Refused
     from audience_sync.store.overview import AudienceState
 
 
@@ -70,8 +72,9 @@ def sample(difference: Difference, members: int) -> Iterator[Change]:
 class ExaminedDifference:
     """From the newest snapshot to what a capture would store."""
 
-    def __init__(self, app: App, examined: Examined) -> None:
+    def __init__(self, app: App, examined: Examined, counting: Counting) -> None:
         self._app = app
+        self._counting = counting
         self._examined = examined
         self.audience = str(examined.audience.key)
         self.name = examined.audience.name
@@ -93,7 +96,7 @@ class ExaminedDifference:
         examined, counts = self._examined, self.counts
         limits = self._app.audiences[examined.audience.key].limits
         return Outlook(
-            destinations=forecasts(self._app, examined),
+            destinations=forecasts(self._app, examined, self._counting),
             held_for=examined.verdict.reasons,
             exits=percent(counts.exited / counts.previous) if counts.previous else "0 %",
             limit=percent(limits.max_exits),

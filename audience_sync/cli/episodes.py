@@ -12,7 +12,7 @@ from audience_sync.domain.forgotten import reference
 from audience_sync.domain.told import Telling, what_was_told
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.told import Delivery
     from audience_sync.store.events import Moment
     from audience_sync.store.overview import AudienceState

@@ -15,7 +15,7 @@ from audience_sync.cli.render import plural
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.store.traces import Traces
 
 
@@ -30,14 +30,14 @@ def forget(context: click.Context, users: tuple[str, ...], reason: str | None, y
     USER is a user_id, or an e-mail: then everyone who has it, or had it. Whoever is not found is
     remembered all the same, as a user_id.
     """
-    from audience_sync.bootstrap import now
+    from audience_sync.app import now
     from audience_sync.store.forget import Forgetting, Order, check_reason
 
     users = _checked(users)
     check_reason(reason, users)
     with opened(context, writes=True) as app:
         user_ids = list(dict.fromkeys(chain.from_iterable(_ids(app, user) for user in users)))
-        forgetting = Forgetting(app.database, app.leases, now)
+        forgetting = Forgetting(app.database, app.patient_leases, now)
         for line in _found(forgetting.find(user_ids), user_ids):
             say(line)
         confirm(f"Forget {plural(len(user_ids), 'user')} for good?", yes=yes)

@@ -16,10 +16,10 @@ from audience_sync.cli.render import to_json
 from audience_sync.cli.stored import stored_one
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.audience import Seq
     from audience_sync.domain.told import Delivery
-    from audience_sync.pipeline.ports import Snapshot
+    from audience_sync.pipeline.ports.capturing import Snapshot
     from audience_sync.store.events import OrderGiven, RunInTrouble, Size, SnapshotMade
     from audience_sync.store.overview import AudienceState
 

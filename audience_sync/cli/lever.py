@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
-from audience_sync.cli.actor import actor
+from audience_sync.actor import actor
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.audience import AudienceKey
     from audience_sync.store.orders import Given
 

@@ -32,6 +32,10 @@ from audience_sync.cli.pause import pause, resume
 from audience_sync.cli.rejections import rejections
 from audience_sync.cli.resync import resync
 from audience_sync.cli.retire import retire
+from audience_sync.cli.run import run
+from audience_sync.cli.sandbox import sandbox
+from audience_sync.cli.send import send
+from audience_sync.cli.signals import released
 from audience_sync.cli.status import status
 from audience_sync.cli.sync import sync
 from audience_sync.errors import AudienceSyncError
@@ -75,13 +79,15 @@ class Commands(click.RichGroup):
 @click.pass_context
 def cli(context: click.Context, files: tuple[Path, ...]) -> None:
     """Keep "who is in which audience" true in the tools you talk to customers with."""
+    if context.invoked_subcommand != run.name:
+        released()
     context.obj = config_files(files)
 
 
 COMMANDS = (
-    *(init, check, diff, sync, status, history, explain, export),
+    *(init, check, diff, sync, run, status, history, explain, export),
     *(approve, forget, config, db),
-    *(pause, resume, resync, retire, rejections),
+    *(pause, resume, resync, retire, rejections, send, sandbox),
 )
 for command in COMMANDS:
     cli.add_command(command)
@@ -99,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
+        if run.name not in (sys.argv if arguments is None else arguments):
+            released()
         outcome = cli.main(arguments, prog_name="audience-sync", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except click.ClickException as wrong:

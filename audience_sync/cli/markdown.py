@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from audience_sync.cli.diff_lines import calls, changes, definition_changed, guard, members, notes
+from audience_sync.cli.diff_lines import (
+    calls,
+    changes,
+    definition_changed,
+    guard,
+    members,
+    notes,
+    together,
+)
 from audience_sync.cli.difference import Difference, Outlook, sample
+from audience_sync.cli.forecast import LaneForecast
 from audience_sync.cli.output import write
 from audience_sync.cli.render import left
 from audience_sync.errors import AudienceSyncError
@@ -39,6 +48,10 @@ class MarkdownPrinter:
         _heading(audience, audience)
         hint = f" ({plain(error.hint)})" if error.hint else ""
         write(f"| **failed** | {plain(str(error))}{hint} |\n\n")
+
+    def in_all(self, lanes: Sequence[LaneForecast]) -> None:
+        for lane in lanes:
+            write(f"{plain(lane.destination)}: {plain(together(lane))}\n\n")
 
     def end(self) -> None:
         if self._plans:

@@ -19,10 +19,11 @@ from audience_sync.domain.schedule import FIRST_YEAR, LAST_YEAR, is_cycle_time
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.config.load import Loaded
     from audience_sync.domain.audience import AudienceKey
     from audience_sync.pipeline.captures import Configured
+    from audience_sync.store.engine import Database
 
 EXIT_DECLINED = 1
 
@@ -49,10 +50,20 @@ def opened(context: click.Context, *, writes: bool, offline: bool = False) -> It
 
     with withheld():
         app = build(loaded, writes=writes, offline=offline)
+    if app.is_new:
+        _say_new(app.database)
     try:
         yield app
     finally:
         app.close()
+
+
+def _say_new(store: Database) -> None:
+    """So looks a first run, but also one whose disk is gone."""
+    path, here = store.path, Path.cwd()
+    is_below = path is not None and path.is_relative_to(here) and here != Path(here.root)
+    where = path.relative_to(here) if path and is_below else store
+    warn(f"new store: {where} knows of nobody who was told, so every member is told")
 
 
 def chosen(app: App, patterns: Sequence[str]) -> list[Configured]:

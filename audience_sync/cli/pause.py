@@ -14,7 +14,7 @@ from audience_sync.cli.output import say
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.audience import AudienceKey, Kind
 
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any
-
-from audience_sync.cli.render import duration
 
 if TYPE_CHECKING:
     from audience_sync.domain.span import Span
-
-EVERY = 60.0
-"""Seconds between log lines of one span."""
 
 
 class Progress:
@@ -22,8 +16,9 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[int, Any] = {}
-        self._first: dict[int, tuple[float, int]] = {}
-        self._logged: dict[int, float] = {}
+        from audience_sync.scheduler.progress import MinuteLines
+
+        self._lines = MinuteLines()
         self._bars: Any = None
 
     def __enter__(self) -> Progress:
@@ -41,33 +36,13 @@ class Progress:
             if self._bars is not None:
                 self._bar(span)
             else:
-                self._log(span)
+                self._lines.show(span)
 
     def _bar(self, span: Span) -> None:
         if span.id not in self._tasks:
             name = f"{span.audience} → {span.destination}"
             self._tasks[span.id] = self._bars.add_task(name, total=span.books.total)
         self._bars.update(self._tasks[span.id], completed=span.books.handled)
-
-    def _log(self, span: Span) -> None:
-        now, books = time.monotonic(), span.books
-        began, before = self._first.setdefault(span.id, (now, books.handled))
-        if now - self._logged.setdefault(span.id, now) < EVERY:
-            return
-        self._logged[span.id] = now
-        rate = (books.handled - before) / max(now - began, 0.001)
-        import structlog
-
-        structlog.get_logger(__name__).info(
-            "delivering",
-            audience=span.audience,
-            destination=span.destination,
-            lane=str(span.lane),
-            handled=books.handled,
-            total=books.total,
-            per_second=round(rate, 1),
-            eta=duration(books.remaining / rate) if rate else None,
-        )
 
 
 def _bars() -> Any:

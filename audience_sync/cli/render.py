@@ -28,6 +28,12 @@ def duration(seconds: float) -> str:
     return f"{max(round(seconds), 1)} s"
 
 
+def day(time: datetime, now: datetime) -> str:
+    """``22 Nov``, with the year if it is another one."""
+    time, now = time.astimezone(UTC), now.astimezone(UTC)
+    return f"{time.day} {time:%b}" + (f" {time.year}" if time.year != now.year else "")
+
+
 def clock_time(time: datetime, now: datetime) -> str:
     """``06:00 UTC`` today, ``2 Oct 06:00 UTC`` on another day."""
     time, now = time.astimezone(UTC), now.astimezone(UTC)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from audience_sync.cli import completion
+from audience_sync.cli.counting import first_delivery_time
+from audience_sync.cli.foreseen import everybody
 from audience_sync.cli.lever import given, lever
-from audience_sync.cli.opened import confirm, named, opened, places
+from audience_sync.cli.opened import confirm, named, opened, places, present
 from audience_sync.cli.output import say
 from audience_sync.cli.render import duration, plural
 from audience_sync.domain.audience import State
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.domain.audience import AudienceKey
 
 
@@ -73,7 +75,7 @@ def _why_not(app: App, key: AudienceKey, names: Sequence[str]) -> str | None:
 def _sentences(app: App, key: AudienceKey, names: Sequence[str]) -> Iterator[str]:
     known, state = app.orders.known()[key], app.audiences[key].state
     for name in sorted(known.told_to.intersection(names)):
-        seconds = known.members / app.destinations[name].rate
+        seconds = first_delivery_time(app, name, everybody(app, key, present()))
         yield f"{key} → {name}  {plural(known.members, 'member')}, at least {duration(seconds)}"
     if known.paused_at or state is State.PAUSED:
         yield f"  {key} is paused: it waits until that ends"

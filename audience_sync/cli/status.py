@@ -10,8 +10,9 @@ import rich_click as click
 from audience_sync.cli.opened import opened, present
 from audience_sync.cli.output import say
 from audience_sync.cli.render import ago, clock_time, duration, number, plural, table, to_json
-from audience_sync.cli.standing import Overview, PausedDestination, Place, Standing, overview
 from audience_sync.domain.quota import Lane
+from audience_sync.standing.overview import overview
+from audience_sync.standing.values import LeftOut, Overview, PausedDestination, Place, Standing
 
 EXIT_TROUBLE = 4
 MEMBERS_COLUMN = 1
@@ -33,7 +34,8 @@ def status(context: click.Context, as_json: bool, exit_code: bool) -> int:
     if as_json:
         say(to_json(found))
     else:
-        for line in [*table(problems), *_audiences(found.audiences, names, now), *_gone(found)]:
+        audiences = _audiences(found.audiences, names, now)
+        for line in [*table(problems), *audiences, *_quotas(found), *_gone(found)]:
             say(line)
     return EXIT_TROUBLE if exit_code and problems else 0
 
@@ -50,8 +52,8 @@ def _problems(found: Overview, now: datetime) -> Iterator[Row]:
 
 
 def _problems_of(standing: Standing, now: datetime) -> Iterator[Row]:
-    if standing.state == "paused":
-        yield f"! {standing.key}", "paused", "neither captured nor told", f"resume {standing.key}"
+    if (left_out := standing.left_out) and left_out.outcome != "retired":
+        yield _left_out(standing.key, left_out)
     if held := standing.held:
         for_long = f"held {duration((now - held.captured_at).total_seconds())}"
         yield f"! {standing.key}", for_long, held.limit, f"approve {held.id}"
@@ -61,6 +63,15 @@ def _problems_of(standing: Standing, now: datetime) -> Iterator[Row]:
         if place.held:
             what = f"{place.name}: {place.held.limit}"
             yield f"! {standing.key}", "held", what, f"approve {place.held.id}"
+
+
+def _left_out(key: str, left_out: LeftOut) -> Row:
+    """A person who has paused it knows why; else who or what wants it so is told."""
+    todo = (left_out.ends or "").removeprefix("audience-sync ")
+    why = left_out.why
+    if left_out.outcome == "paused":
+        why = "neither captured nor told" + (f", {why}" if "state" in why else "")
+    return f"! {key}", left_out.outcome, why, todo
 
 
 def _paused(paused: PausedDestination, standings: Sequence[Standing], now: datetime) -> str:
@@ -105,11 +116,21 @@ def _cell(place: Place | None) -> str:
         return "resync waits"
     if place.state in ("waiting", "open", "paused"):
         return f"{number(place.remaining)} wait"
-    if place.state == "ok" and place.rejected:
-        return f"ok, {number(place.rejected)} rejected"
+    if place.state == "ok" and place.stand_rejected:
+        return f"ok, {number(place.stand_rejected)} rejected"
     return place.state
 
 
+def _quotas(found: Overview) -> Iterator[str]:
+    for destination in found.destinations:
+        if quota := destination.quota:
+            used = f"{number(quota.used)} of {plural(quota.limit, quota.unit)}"
+            yield f"{destination.name} {used} today"
+
+
 def _gone(found: Overview) -> Iterator[str]:
+    for standing in found.audiences:
+        if (left_out := standing.left_out) and left_out.outcome == "retired":
+            yield f"{standing.key} is retired {left_out.why}; what ends it: {left_out.ends}"
     for name in found.gone_destinations:
         yield f"{name} is no longer configured; nothing is told there"

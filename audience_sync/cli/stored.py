@@ -9,7 +9,7 @@ from audience_sync.cli.opened import named
 from audience_sync.errors import UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.store.overview import AudienceState
 
 

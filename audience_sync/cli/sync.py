@@ -20,7 +20,7 @@ from audience_sync.domain.schedule import parse_duration
 from audience_sync.errors import Held, UsageError
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.pipeline.captures import Configured
 
 

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from audience_sync.cli.opened import present
 from audience_sync.cli.output import say
-from audience_sync.cli.render import clock_time, duration, left, number, plural, to_json
+from audience_sync.cli.render import clock_time, day, duration, left, number, plural, to_json
+from audience_sync.errors import QuotaUsed
 
 if TYPE_CHECKING:
     from audience_sync.errors import AudienceSyncError
     from audience_sync.pipeline.captures import CaptureOutcome
-    from audience_sync.pipeline.lanes import Delivered
-
-NEWS = ("held", "refused", "failed", "leased", "other plan", "renamed?", "paused", "retired")
-"""Outcomes of a capture that a person should read; the others show as deliveries."""
+    from audience_sync.pipeline.delivered import Delivered
 
 LEFT_OUT = {
-    "paused": "neither captured nor told until it is resumed",
-    "retired": "closed; who is still to be told that, is told",
+    "paused": "neither captured nor told",
+    "retired": "who is still to be told that, is told",
+    "waits": "a resync was ordered, and waits for a capture",
 }
+"""What it means for an audience that nothing is wrong with."""
+
+NEWS = ("held", "refused", "failed", "leased", "other plan", "renamed?", *LEFT_OUT)
+"""Outcomes of a capture that a person should read; the others show as deliveries."""
+
 LANE_WIDTH = 13
 
 
@@ -35,15 +39,17 @@ class TextReport:
         seconds: float,
     ) -> None:
         for name, since in stopped.items():
-            say(f"{left(name)} {left('PAUSED', LANE_WIDTH)} since {clock_time(since, present())}")
-            say(f"  send again: audience-sync resume --destination {name}")
+            by_whom = f"by a person since {clock_time(since, present())}"
+            say(f"{left(name)} {left('PAUSED', LANE_WIDTH)} {by_whom}: nothing is sent there")
+            say(f"  what ends it: audience-sync resume --destination {name}")
         for capture in captured:
             for line in _capture_lines(capture):
                 say(line)
         for delivery in delivered:
             for line in _delivery_lines(delivery):
                 say(line)
-        if not captured and not delivered and not_due:
+        tried = [capture for capture in captured if capture.outcome not in LEFT_OUT]
+        if not tried and not delivered and not_due:
             key, due = not_due[0]
             say(f"nothing due; next: {key} {clock_time(due, present())}")
         else:
@@ -64,8 +70,15 @@ def _capture_lines(capture: CaptureOutcome) -> Iterator[str]:
         yield f"  let it go: audience-sync approve {captured.examined.plan_id}"
     else:
         outcome = left(capture.outcome.upper(), LANE_WIDTH)
-        yield f"{left(capture.audience)} {outcome} {capture.error or LEFT_OUT[capture.outcome]}"
+        yield f"{left(capture.audience)} {outcome} {capture.error or _left_out(capture)}"
         yield from _hint(capture.error)
+        if capture.ends:
+            yield f"  what ends it: {capture.ends}"
+
+
+def _left_out(capture: CaptureOutcome) -> str:
+    means = LEFT_OUT[capture.outcome]
+    return f"{capture.why}: {means}" if capture.why else means
 
 
 def _delivery_lines(delivery: Delivered) -> Iterator[str]:
@@ -76,6 +89,9 @@ def _delivery_lines(delivery: Delivered) -> Iterator[str]:
         members = plural(span.books.total, "member")
         yield f"{head}: first delivery to {members} waits for approval"
         yield f"  let it go: audience-sync approve {span.plan_id}"
+        return
+    if isinstance(delivery.error, QuotaUsed):
+        yield f"{head} {_so_far(delivery, delivery.error)}"
         return
     yield f"{head} {_books(delivery)}"
     if delivery.error is not None:
@@ -88,14 +104,24 @@ def _hint(error: AudienceSyncError | None) -> Iterator[str]:
         yield f"  {error.hint}"
 
 
+def _so_far(delivery: Delivered, quota: QuotaUsed) -> str:
+    books = delivery.span.books
+    text = f"{number(books.handled)} of {number(books.total)}{_refused(delivery)}"
+    text += f"; quota used, goes on {quota.until:%H:%M} UTC"
+    return text + (f", done about {day(delivery.done_at, present())}" if delivery.done_at else "")
+
+
 def _books(delivery: Delivered) -> str:
     books = delivery.span.books
-    text = f"{number(delivery.accepted)} accepted"
-    text += f", {number(delivery.rejected)} rejected" if delivery.rejected else ""
-    text += f", {number(delivery.skipped)} skipped" if delivery.skipped else ""
+    text = f"{number(delivery.accepted)} accepted{_refused(delivery)}"
     if books.remaining:
         text += f"; {number(books.remaining)} of {number(books.total)} wait"
     return text
+
+
+def _refused(delivery: Delivered) -> str:
+    text = f", {number(delivery.rejected)} rejected" if delivery.rejected else ""
+    return text + (f", {number(delivery.skipped)} skipped" if delivery.skipped else "")
 
 
 def _summary(captured: Sequence[CaptureOutcome], delivered: Sequence[Delivered]) -> str:
@@ -103,12 +129,14 @@ def _summary(captured: Sequence[CaptureOutcome], delivered: Sequence[Delivered])
     deliveries = [delivery.outcome for delivery in delivered]
     held = captures.count("held") + deliveries.count("held")
     failed = captures.count("failed") + captures.count("refused")
-    failed += sum(delivery.error is not None for delivery in delivered)
+    failed += sum(delivery.failed for delivery in delivered)
     waiting = sum(delivery.span.books.remaining for delivery in delivered)
+    saved = sum(delivery.saved for delivery in delivered)
     parts = [f"{deliveries.count('completed')} delivered"]
     parts += [f"{held} held"] if held else []
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{plural(waiting, 'member')} wait"] if waiting else []
+    parts += [f"{plural(saved, 'request')} saved"] if saved else []
     return ", ".join(parts)
 
 
@@ -145,6 +173,8 @@ def _capture(capture: CaptureOutcome) -> dict[str, Any]:
             "plan": examined.plan_id,
             "held_for": list(examined.verdict.reasons),
         }
+    if capture.why:
+        shown |= {"why": capture.why, "ends": capture.ends}
     return shown | _failure(capture.error)
 
 
@@ -159,9 +189,12 @@ def _delivery(delivery: Delivered) -> dict[str, Any]:
         "accepted": delivery.accepted,
         "rejected": delivery.rejected,
         "skipped": delivery.skipped,
+        "saved": delivery.saved,
         "remaining": span.books.remaining,
-        "plan": span.plan_id,
+        "plan": span.plan_id or None,
     }
+    if isinstance(delivery.error, QuotaUsed):
+        return shown | {"goes_on": delivery.error.until, "eta": delivery.done_at}
     return shown | _failure(delivery.error)
 
 

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from audience_sync.cli.actor import actor
 from audience_sync.cli.progress import Progress
-from audience_sync.domain.audience import AudienceKey, State
+from audience_sync.domain.audience import AudienceKey
 from audience_sync.errors import AudienceSyncError, Held, LeaseTaken, worst
 
 if TYPE_CHECKING:
-    from audience_sync.bootstrap import App
+    from audience_sync.app import App
     from audience_sync.pipeline.admission import Admission
     from audience_sync.pipeline.captures import CaptureOutcome, Captures, Configured
-    from audience_sync.pipeline.lanes import Delivered
+    from audience_sync.pipeline.delivered import Delivered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,28 +97,13 @@ class SyncRun:
 
     def _retire(self) -> None:
         """Audiences whose file says so; what they were told is taken back by the deliveries."""
-        known = self._app.orders.known()
-        for configured in self._picked:
-            state = known.get(configured.audience.key)
-            if configured.state is State.RETIRED and state and state.seq and not state.retired_at:
-                self.captured.append(self._retired(configured))
-
-    def _retired(self, configured: Configured) -> CaptureOutcome:
-        from audience_sync.pipeline.captures import CaptureOutcome
-        from audience_sync.store.orders import Given
-
-        given = Given(actor=actor(), reason="the configuration says so")
-        key = configured.audience.key
-        try:
-            self._app.retire(configured.audience, configured.on_retire, given)
-        except LeaseTaken as error:
-            return CaptureOutcome(audience=key, outcome="leased", error=error)
-        return CaptureOutcome(audience=key, outcome="retired")
+        for configured in self._app.admission().to_retire(self._picked):
+            self.captured.append(self._app.retire_by_file(configured))
 
     def _refused(self, admission: Admission, configured: Configured) -> bool:
-        """Whether an audience is left out; only what was named, or is wrong, is news."""
+        """Whether an audience is left out; nobody is without a word."""
         refusal = admission.refusal(configured)
-        if refusal is not None and (refusal.error or self._order.patterns):
+        if refusal is not None:
             told = {outcome.audience for outcome in self.captured}
             self.captured += [refusal] if refusal.audience not in told else []
         return refusal is not None
@@ -133,7 +117,18 @@ class SyncRun:
                 continue
             if self._order.forced or captures.due(configured, self._order.cycle_time):
                 self.captured.append(self._captured(captures, configured))
+            else:
+                self._waits(configured.audience.key)
         self._leave_out_other_plans()
+
+    def _waits(self, key: AudienceKey) -> None:
+        """One that is not due is no news, but where somebody ordered a resync, and waits."""
+        from audience_sync.pipeline.captures import CaptureOutcome
+        from audience_sync.store import overview
+
+        if any(key == waiting for waiting, _ in overview.resyncs(self._app.database)):
+            why, ends = "it is not due at this cycle time", f"audience-sync sync {key}"
+            self.captured.append(CaptureOutcome(audience=key, outcome="waits", why=why, ends=ends))
 
     def _captured(self, captures: Captures, configured: Configured) -> CaptureOutcome:
         return captures.capture(
