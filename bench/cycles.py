@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from audience_sync.bootstrap import App, build
+from audience_sync.app import App
+from audience_sync.bootstrap import build
 from audience_sync.config.load import load
 from audience_sync.pipeline.captures import Configured
-from audience_sync.pipeline.ports import Comparison, Engine, Membership, Source
+from audience_sync.pipeline.ports.reading import Comparison, Engine, Membership, Source
 from bench.measured import Stopwatch, report
 from bench.workload import ENVIRONMENT, today
 

@@ -13,7 +13,8 @@ from time import perf_counter
 
 import httpx
 
-from audience_sync.bootstrap import App, build
+from audience_sync.app import App
+from audience_sync.bootstrap import build
 from audience_sync.config.load import load
 from bench.cycles import START
 from bench.measured import report
