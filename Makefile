@@ -11,7 +11,7 @@ DAYS   := 2026-01-31T00:00:00Z 2026-02-01T00:00:00Z
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv format lint types contracts check test demo bench wheel clean
+.PHONY: help venv tools format lint types contracts check test fuzz demo bench wheel clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,16 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+tools: ## install what the tests need besides Python, where that can be done: systemd-analyze, chromium
+	@missing=; \
+	[ "$$(uname)" != Linux ] || command -v systemd-analyze > /dev/null || missing=" systemd"; \
+	[ -n "$$CHROMIUM" ] || command -v chromium > /dev/null || command -v chromium-browser > /dev/null || \
+		command -v google-chrome > /dev/null || missing="$$missing chromium"; \
+	[ -z "$$missing" ] || { \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -qq -y $$missing; } || \
+		echo "some tests will fail: apt-get install$$missing" >&2
+
 format: $(READY) ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
@@ -40,20 +50,17 @@ types: $(READY) ## mypy --strict
 contracts: $(READY) ## who may import whom
 	@$(BIN)/lint-imports
 
-check: lint types contracts ## lint, types, contracts and all tests
+check: tools lint types contracts ## lint, types, contracts and all tests
 	@$(BIN)/pytest -n 2 --quiet
 
 test: check ## the same as check
 
-demo: $(READY) ## two days of the example shop, in build/demo
+fuzz: $(READY) ## the property tests with examples that no run has seen
+	@HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -n 2 --quiet tests/properties
+
+demo: $(READY) ## two days of the example shop, told to a sandbox, in build/demo
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
-	@set -e; cd $(DEMO); PATH="$(CURDIR)/$(BIN):$$PATH"; unset AUDIENCE_SYNC_CONFIG; \
-	step() { printf '\n$$ audience-sync %s\n' "$$*"; audience-sync "$$@"; }; \
-	step init --example; \
-	for day in $(DAYS); do step diff --now $$day; step sync --now $$day; done; \
-	step status; \
-	printf '\nThe first calls, of the initial sync ($(DEMO)/calls.ndjson):\n'; head -n 3 calls.ndjson; \
-	printf '\nThe last calls, of the second day:\n'; tail -n 3 calls.ndjson
+	@cd $(DEMO) && PATH="$(CURDIR)/$(BIN):$$PATH" DAYS="$(DAYS)" sh $(CURDIR)/examples/demo.sh
 
 bench: $(READY) ## measure on this machine
 	@$(BIN)/python -m bench

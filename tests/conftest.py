@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +14,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 from sqlalchemy import URL, Engine, create_engine, text
 
-# Busy machines make single examples slow: only wrong answers fail a property.
+# Busy machines make single examples slow: only wrong answers fail a property. A change is judged by
+# the same examples as the one before it; `make fuzz` looks for others.
 settings.register_profile(
-    "audience-sync", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "audience-sync",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
 )
-settings.register_profile("long", settings.get_profile("audience-sync"), max_examples=2000)
-settings.load_profile("audience-sync")
+settings.register_profile(
+    "fuzz", settings.get_profile("audience-sync"), derandomize=False, max_examples=2000
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "audience-sync"))
+
+# A shell that starts the tests in the background has them ignore it, and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATABASE_NUMBERS = itertools.count(1)
 

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import pty
+import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).parents[2]
-LONGEST = 30.0
+LONGEST = 90.0
 """Seconds that any one run may take."""
 
 STRANGE = ("AUDIENCE_SYNC", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "NO_COLOR", "PY_COLORS")
@@ -30,6 +32,9 @@ WHERE state IN ('current', 'held') GROUP BY audience.key, state ORDER BY 1, 3
 """The newest of each state of each audience."""
 
 SPANS = "SELECT state, accepted, total FROM span ORDER BY id"
+
+NEW_STORE = "new store: state.db knows of nobody who was told, so every member is told\n"
+"""What a first run says to standard error."""
 
 CALLS = '[destinations.calls]\ntype = "ndjson"\npath = "calls.ndjson"\n'
 
@@ -128,7 +133,9 @@ class Program:
     def members(self, audience: str, numbers: Iterable[int]) -> None:
         """Write the audience's file: ``person-0007`` with the e-mail ``p7@private.example``."""
         rows = "".join(f"person-{n:04},p{n}@private.example\n" for n in numbers)
-        (self.folder / f"{audience}.csv").write_text("user_id,email\n" + rows)
+        # At once: a daemon may be reading.
+        (self.folder / "next.csv").write_text("user_id,email\n" + rows)
+        (self.folder / "next.csv").rename(self.folder / f"{audience}.csv")
 
     def calls(self, name: str = "calls.ndjson") -> list[dict[str, Any]]:
         path = self.folder / name
@@ -179,3 +186,23 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    """For somebody who takes it a moment later: none that the system gives to whoever connects."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def full_pipe() -> tuple[int, int]:
+    """Its ends; whoever writes into it waits until somebody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"\n" * 4096)
+    os.set_blocking(writing, True)
+    return reading, writing

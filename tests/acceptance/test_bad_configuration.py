@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import Done, Program
+from tests.acceptance.program import NEW_STORE, Done, Program
 from tests.fakes.tracking_api import serve
 
 KEY = "Wk7canary5f3a91"
@@ -164,7 +164,7 @@ ROWS: dict[str, Row] = {
     "http:// to elsewhere": (
         "http://127.0.0.1:PORT/v1",
         "http://api.segment.io/v1",
-        PLACE_AT + "sends the write key in the clear",
+        PLACE_AT + "sends the key in the clear",
         "http:// is for loopback only, write https://",
     ),
     "user:password, in an endpoint": (
@@ -307,6 +307,18 @@ ROWS: dict[str, Row] = {
         "16: destinations.segment.rate: ",
         'write a number and a unit, such as "1000/s"',
     ),
+    "quota without a unit": (
+        '"${WRITE_KEY}"',
+        '"${WRITE_KEY}"\nquota = "5000"',
+        "16: destinations.segment.quota: ",
+        'write a whole number a day, such as "5000/day"',
+    ),
+    "quota for nobody": (
+        '"${WRITE_KEY}"',
+        '"${WRITE_KEY}"\nquota = "1/day"',
+        "16: destinations.segment.quota: ",
+        "a larger quota, or another reserve",
+    ),
     "batch out of range": (
         '"${WRITE_KEY}"',
         '"${WRITE_KEY}"\nbatch = 2501',
@@ -393,7 +405,7 @@ def test_the_configuration_that_the_rows_break_is_good(program: Program, tmp_pat
         text = GOOD.replace("http://127.0.0.1:PORT/v1", api.endpoint)
         (tmp_path / "config.toml").write_text(text)
         done = program.run("sync")
-        assert (done.code, done.err) == (0, "")
+        assert (done.code, done.err) == (0, NEW_STORE)
         assert len(api.calls()) == 1
     assert len(program.calls()) == 1
 

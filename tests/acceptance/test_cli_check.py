@@ -31,7 +31,7 @@ def program(tmp_path: Path, closed_port: int) -> Program:
 def test_offline_reaches_no_destination(program: Program) -> None:
     before = program.files()
     online = program.run("check")
-    assert (online.code, "WRONG destination" in online.out) == (1, True)
+    assert (online.code, "WRONG destination" in online.out) == (69, True)
     offline = program.run("check", "--offline")
     assert (offline.code, offline.err) == (0, "")
     (line,) = offline.lines()

@@ -84,7 +84,7 @@ def test_a_delivery_goes_on_in_the_middle(
     key = tmp_path / "accepted-key"
     key.write_text("test")
     with serve(log=tmp_path / "log", key_file=key, latency=0.1) as served:
-        place = f'endpoint = "{served.endpoint}"\nconcurrency = 2\nbatch = 10\n'
+        place = f'endpoint = "{served.endpoint}"\nconcurrency = 1\nbatch = 10\n'
         segment = f'[destinations.seg]\ntype = "segment"\nwrite_key = "${{WRITE_KEY}}"\n{place}'
         program.configure({"vip": ["seg"]}, destinations=segment)
         program.members("vip", range(MEMBERS))

@@ -100,5 +100,11 @@ def test_a_large_first_delivery_asks_first(program: Program) -> None:
     assert told(program.calls(), "large") == {}
 
     assert program.run("approve", held["plan"], "--yes").code == 0
-    assert program.run("sync").code == 0
-    assert told(program.calls(), "large") == dict.fromkeys(people(range(101)), True)
+    program.members("large", range(1, 102))
+    done = program.run("sync", "large", "--json")
+    assert [(d["lane"], d["accepted"]) for d in done.json()["deliveries"]] == [
+        ("initial", 101),
+        ("incremental", 2),
+    ], "what changed before its end is told by the same run"
+    everybody = dict.fromkeys(people(range(1, 102)), True)
+    assert told(program.calls(), "large") == everybody | dict.fromkeys(people(range(1)), False)

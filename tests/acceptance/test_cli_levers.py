@@ -106,6 +106,48 @@ def test_a_resync_tells_everybody_and_those_who_left(program: Program) -> None:
     assert sync(program, 3).out.startswith("0 delivered")
 
 
+def forecast(program: Program, hour: int) -> dict[str, Any]:
+    done = program.run("diff", "--json", "--now", DAY.format(hour))
+    assert done.code == 0, done
+    (place,) = done.json()["audiences"][0]["destinations"]
+    found: dict[str, Any] = place
+    return found
+
+
+@pytest.mark.parametrize("calls", ['["identify"]', '["identify", "track"]'])
+def test_a_resync_that_waits_is_foreseen_whole(program: Program, calls: str) -> None:
+    """Also what it will tell of those who left, and came, before it and with it (P12)."""
+    how = f'[destinations.calls]\ntype = "ndjson"\npath = "calls.ndjson"\ncalls = {calls}\n'
+    program.configure({"vip": ["calls"]}, destinations=how + 'quota = "35/day"\nreserve = "90%"\n')
+    program.members("vip", range(3, 32))
+    assert sync(program, 1).code == 0, "more than half of it waits for tomorrow, if it is not told"
+    assert program.run("resync", "vip", "--yes").code == 0
+    program.members("vip", range(5, 40))
+    program.configure({"vip": ["calls"]}, destinations=how)
+    before = len(program.calls())
+    foreseen = forecast(program, 2)
+    assert (foreseen["resync"], foreseen["lane"], foreseen["at_most"]) == (True, "initial", False)
+    shown = program.run("diff", "--now", DAY.format(2)).out
+    assert f"calls      resync, {foreseen['calls']} calls, 1 request, about 1 s" in shown
+    assert sync(program, 2).code == 0
+    assert len(program.calls()) - before == foreseen["calls"]
+    assert not forecast(program, 3)["resync"]
+    assert forecast(program, 3)["calls"] == 0
+
+
+def test_a_resync_that_was_begun_takes_what_is_left_of_it(program: Program) -> None:
+    how = '[destinations.calls]\ntype = "ndjson"\npath = "calls.ndjson"\n'
+    program.configure({"vip": ["calls"]}, destinations=how + 'quota = "20/day"\n')
+    assert program.run("resync", "vip", "--yes").code == 0
+    assert sync(program, 1).code == 0
+    told_already = len(program.calls()) - 30
+    assert 0 < told_already < 30
+    program.configure({"vip": ["calls"]}, destinations=how)
+    assert forecast(program, 2)["calls"] == 30 - told_already
+    assert sync(program, 2).code == 0
+    assert len(program.calls()) == 60
+
+
 def test_a_retired_audience_is_taken_back_and_its_key_kept(program: Program) -> None:
     assert program.run("retire", "vip", "--yes", "--reason", "campaign over").code == 0
     assert program.run("sync").code == 0
@@ -165,10 +207,14 @@ def test_rejections_are_shown_and_told_again(program: Program) -> None:
         "rejected",
     )
     assert "limit 32,768" in row["reason"]
+    path.write_text(path.read_text() + "person-0098,p98@private.example\n")
+    assert "rejected" not in sync(program, 3).out
+    assert "ok, 1 rejected" in program.run("status").out, "they stand whatever is told after them"
     assert program.run("rejections", "--retry", "--yes").code == 0
-    assert "1 rejected" in sync(program, 3).out, "told again, with its state of then"
+    assert "1 rejected" in sync(program, 4).out, "told again, with its state of then"
     # An update alone is not told; of one who stands rejected it is.
     path.write_text(path.read_text().replace(long, "p99@private.example"))
-    assert sync(program, 4).code == 0
-    assert told(program.calls()[30:]) == {"person-0099": True}
+    assert sync(program, 5).code == 0
+    assert told(program.calls()[30:]) == {"person-0098": True, "person-0099": True}
+    assert "rejected" not in program.run("status").out
     assert "nobody stands" in program.run("rejections").out

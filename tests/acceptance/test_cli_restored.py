@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import Program, people, told
+from tests.acceptance.program import NEW_STORE, Program, people, told
 
 
 @pytest.fixture
@@ -46,6 +46,21 @@ def test_the_truth_is_told_anew(program: Program) -> None:
     assert told(program.calls()) == expected | dict.fromkeys(people([24]), True)
     assert day(program, 3, range(2, 24)) == []
     assert program.run("status", "--exit-code").code == 0
+
+
+def test_a_store_that_is_lost_is_not_replaced_without_a_word(
+    program: Program, tmp_path: Path
+) -> None:
+    program.members("vip", range(3))
+    assert program.run("sync").err == NEW_STORE
+    assert program.run("sync").err == ""
+    for lost in program.folder.glob("state.db*"):
+        lost.unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = ["--config", str(program.folder / "config.toml"), "pause", "vip", "--yes"]
+    done = Program(folder=elsewhere).run(*command)
+    assert done.err == NEW_STORE.replace("state.db", str(program.folder / "state.db"))
 
 
 def test_it_is_in_the_history(program: Program) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.program import (
     LONGEST,
+    NEW_STORE,
     SNAPSHOTS,
     SPANS,
     Program,
@@ -71,7 +72,7 @@ def test_a_signal_stops_cleanly(number: signal.Signals, program: Program, server
     sent = time.monotonic()
     out, err = process.communicate(timeout=LONGEST)
     assert time.monotonic() - sent < 3
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (0, NEW_STORE)
     assert " of 40 wait" in out
     assert program.stored(SPANS) == [("open", len(server.calls()), len(MEMBERS))]
     finish(program, server)
@@ -106,7 +107,7 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=LONGEST)
             assert time.monotonic() - sent < 2
             connection.close()
-    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    assert (process.returncode, err) == (128 + signal.SIGTERM, NEW_STORE)
     assert program.stored(SPANS) == [("open", 0, len(MEMBERS))]
 
 
@@ -114,7 +115,7 @@ def test_max_duration_stops_cleanly(program: Program, server: Served) -> None:
     started = time.monotonic()
     done = program.run("sync", "--max-duration", "1s")
     assert time.monotonic() - started < 15
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, NEW_STORE)
     finish(program, server)
 
 

@@ -122,7 +122,7 @@ def test_progress_is_for_terminals_and_stays_out_of_the_output(program: Program)
 
 BUG = """
 import sys, threading
-import audience_sync.cli.diff, audience_sync.cli.sync_run
+import audience_sync.cli.diff, audience_sync.cli.status, audience_sync.cli.sync_run
 from audience_sync.cli.main import main
 
 def broken(*_, **__):
@@ -131,7 +131,6 @@ def broken(*_, **__):
 audience_sync.cli.diff.opened = broken
 audience_sync.cli.sync_run.SyncRun.work = broken
 if sys.argv[1] == "status":
-    import audience_sync.cli.standing
     def lonely(*_):
         threading.Thread(target=broken).start()
         broken()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from audience_sync.config.schema import schema
 from audience_sync.destinations import calls, segment
 from audience_sync.engines import columns, refusals
 from audience_sync.errors import PRECEDENCE
+from tests.acceptance.program import free_port
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
@@ -34,6 +37,7 @@ PLAN = re.compile(r"\b\d{8}T\d{4,6}Z-[0-9a-f]{12}\b")
 MOVING = (
     (PLAN, "PLAN"),
     (re.compile(r"\b(\d{1,2} [A-Z][a-z]{2} (\d{4} )?)?\d\d:\d\d UTC"), "TIME"),
+    (re.compile(r"\(now\)"), "(DURATION ago)"),
     (re.compile(r"under 1 s|\b[\d,]+ (s|min|h|days)\b"), "DURATION"),
     (re.compile(r"[ \t]+"), " "),
 )
@@ -46,9 +50,11 @@ TABLES = {
     "[schedule]": "ScheduleTable",
     "[guard]": "GuardTable",
     "[engine]": "Engine",
+    "[status]": "StatusTable",
     "files": "FilesSource",
     "sql": "SqlSource",
     "segment": "SegmentDestination",
+    "crisp": "CrispDestination",
     "ndjson": "NdjsonDestination",
     "[[audiences]]": "AudienceTable",
 }
@@ -56,9 +62,13 @@ TABLES = {
 
 OUTSIDE = {
     "SEGMENT_WRITE_KEY": "rT9wQ3",
+    "CRISP_API_KEY": "1b2c:rT9wQ3",
     "WAREHOUSE_URL": "postgresql://reader:rT9wQ3@db.example.com/shop",
 }
 """What pieces of configuration in documents take from the environment."""
+
+SANDBOX = "127.0.0.1:8345"
+"""Where documents have a sandbox listen; it is another port here, as that one may be taken."""
 
 Keys = dict[tuple[str, str], str]
 """Table and key, and the default as TOML; ``…``: needed, ``–``: none."""
@@ -128,14 +138,25 @@ def test_every_command_does_what_the_document_shows(document: Path, tmp_path: Pa
     steps = [step for step in shown(document) if is_run(step.command)]
     if steps and not any(" init" in step.command for step in steps):
         run("audience-sync init --example", tmp_path)
+    try:
+        check_steps(steps, tmp_path)
+    finally:
+        for started in tmp_path.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(started.read_text()), signal.SIGKILL)
+
+
+def check_steps(steps: Sequence[Shown], tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
     plans: dict[str, str] = {}
     for step in steps:
-        command = step.command
+        command = step.command.replace(SANDBOX, address)
         for plan in PLAN.findall(command):
             command = command.replace(plan, plans.get(plan, plan))
         done = run(command, tmp_path)
         assert done.returncode == step.exit_code, f"$ {step.command}\n{done.stdout}"
-        assert lasting(done.stdout) == lasting(step.output), f"$ {step.command}"
+        printed = done.stdout.replace(address, SANDBOX)
+        assert lasting(printed) == lasting(step.output), f"$ {step.command}"
         plans |= zip(PLAN.findall(step.output), PLAN.findall(done.stdout), strict=True)
 
 
@@ -204,7 +225,8 @@ def test_every_promise_names_a_test() -> None:
 
 def test_every_module_named_in_a_document_exists() -> None:
     """``pipeline/send.py`` in a document is ``audience_sync/pipeline/send.py``."""
-    folders = "cli|config|destinations|domain|engines|pipeline|sources|store"
+    folders = "cli|config|destinations|domain|engines|pipeline"
+    folders += "|scheduler|serving|sources|standing|store|web"
     pattern = re.compile(rf"`((?:{folders})/\w+\.py)`")
     names = {n for document in DOCUMENTS for n in pattern.findall(document.read_text())}
     assert len(names) > 10
@@ -235,14 +257,15 @@ def test_the_readme_names_every_key_with_its_default() -> None:
             documented[table_of(table), key] = default or "–"
     expected = keys_of_the_schema()
     # The type is in the row's name, or given where there is one only.
-    documented["SegmentDestination", "type"] = documented["NdjsonDestination", "type"] = "…"
+    for name in ("SegmentDestination", "CrispDestination", "NdjsonDestination"):
+        documented[name, "type"] = "…"
     documented["FilesSource", "type"] = documented["SqlSource", "type"] = "…"
     assert documented == expected
 
 
 def table_of(heading: str) -> str:
     words = heading.replace("`", "")
-    kind = re.search(r"\b(segment|ndjson|files|sql)\b", words)
+    kind = re.search(r"\b(segment|crisp|ndjson|files|sql)\b", words)
     return TABLES[kind[1] if kind else words.partition(",")[0].strip()]
 
 

@@ -82,7 +82,11 @@ def test_the_distributions_hold_what_they_need(built: Distributions) -> None:
     assert {f"audience_sync/templates/{name}" for name in templates} <= names
     assert not [name for name in names if name.startswith(("tests/", "bench/", "migrations/"))]
     with tarfile.open(built.sdist) as sdist:
-        assert f"audience_sync-{VERSION}/migrations/env.py" in sdist.getnames()
+        packed = set(sdist.getnames())
+    deployed = {path.relative_to(TOP) for path in (TOP / "deploy").rglob("*") if path.is_file()}
+    needed = {"migrations/env.py", "constraints.txt", ".dockerignore", *map(str, deployed)}
+    assert len(deployed) > 10
+    assert {f"audience_sync-{VERSION}/{name}" for name in needed} <= packed
 
 
 def test_the_installed_program_runs_the_example(installed: Path, tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ import pytest
 from sqlalchemy import select
 
 from audience_sync.domain.audience import AudienceKey, Tell
+from audience_sync.domain.contact import Contact, Listing, Person
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Refusal, Tally
 from audience_sync.errors import ChunkDamaged, LeaseTaken, StoreFailed, StoreTooNew, UsageError
+from audience_sync.store import contacts, migrate, schema
 from audience_sync.store import copy as module
-from audience_sync.store import migrate, schema
 from audience_sync.store.copy import copy
 from audience_sync.store.engine import Database
 from audience_sync.store.forget import Forgetting, Order
+from audience_sync.store.ids import destination_id
 from audience_sync.store.installation import installation_of
 from audience_sync.store.leases import Leases
 from audience_sync.store.orders import Given
@@ -57,6 +59,12 @@ def filled(database: Database) -> Log:
         span = log.spans.advance(span, span.books.add(tally), tally, lane)
         if to == "segment":
             log.spans.complete(span, lane)
+    met = Contact(user_id="é", people_id="p-1", email="é@example.com", as_of=START, profile="")
+    with database.write(lane) as connection:
+        contacts.put(connection, destination_id(connection, "crisp"), [met])
+    pages = Listing(page=2, is_complete=False, began_at=START)
+    listed = [Person(email="other@example.com", people_id="p-2")]
+    contacts.Contacts(database, "crisp").keep_page(listed, pages)
     execute(database, "UPDATE lease SET expires_at = 0")
     order = Order(user_ids=["gone"], given=Given(actor="ann@ops", reason="request 12"))
     Forgetting(database, Leases(database), Clock()).forget(order)
@@ -86,6 +94,7 @@ class TestCopy:
         empty = {name for name in NAMES if not there[name]}
         assert not empty & {"installation", "audience", "destination", "snapshot", "chunk", "span"}
         assert not empty & {"told", "rejection", "forgotten", "run"}
+        assert not empty & {"contact", "person", "listing"}
         assert migrate.version(target) == migrate.HEAD
 
     def test_the_copy_goes_on(self, database: Database, target: Database) -> None:

@@ -25,7 +25,8 @@ from audience_sync.domain.audience import AudienceKey, Kind, Row
 from audience_sync.domain.change import Change
 from audience_sync.domain.span import Refusal
 from audience_sync.errors import BadCalls, DestinationPaused, RetryLater
-from audience_sync.pipeline.ports import Destination, MemberCalls, SpanContext
+from audience_sync.pipeline.ports.destination import Destination
+from audience_sync.pipeline.ports.sending import MemberCalls, SpanContext, Told
 from tests.fakes.nobody import as_nobody
 from tests.fakes.tracking_api import Served, serve
 
@@ -57,7 +58,7 @@ def entered(user_id: str, row: Row | None = None) -> Change:
 
 
 def call(destination: Destination, change: Change, context: SpanContext = CONTEXT) -> MemberCalls:
-    made = destination.calls(change, context)
+    made = destination.calls([Told(change=change, context=context)])
     assert isinstance(made, MemberCalls)
     return made
 
@@ -71,7 +72,7 @@ def both(
 
 
 def refusal(destination: Destination, change: Change) -> str:
-    made = destination.calls(change, CONTEXT)
+    made = destination.calls([Told(change=change, context=CONTEXT)])
     assert isinstance(made, Refusal)
     assert made.user_id == change.user_id
     assert change.user_id not in made.reason
@@ -223,10 +224,12 @@ class DestinationTests:
         room = MAX_CALL_BYTES - len(call(place.destination, entered("u1", {"email": ""})).bodies[0])
         change = entered("u1", {"email": "x" * room})
         assert len(call(place.destination, change).bodies[0]) == MAX_CALL_BYTES
-        made = place.tracking.calls(change, CONTEXT)
+        made = place.tracking.calls([Told(change=change, context=CONTEXT)])
         assert isinstance(made, Refusal)
         assert made.reason.startswith("a Track call of 32,8")
-        made = place.tracking.calls(entered("u1", {"note": "x" * 40_000}), CONTEXT)
+        made = place.tracking.calls(
+            [Told(change=entered("u1", {"note": "x" * 40_000}), context=CONTEXT)]
+        )
         assert isinstance(made, Refusal)
         assert made.reason.startswith("an Identify call of 40,")
 

@@ -22,10 +22,10 @@ from audience_sync.domain.audience import Columns, ColumnType, Kind, Tell
 from audience_sync.domain.forgotten import REASON, Forgotten, reference
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.duckdb import DuckDBEngine
-from audience_sync.engines.instance import open_instance
+from audience_sync.engines.instance import Instance, open_instance
 from audience_sync.engines.session import Session
 from audience_sync.errors import SourceFailed, SourceRefused
-from audience_sync.pipeline.ports import Batches, Engine, Membership, Refused
+from audience_sync.pipeline.ports.reading import Batches, Engine, Membership, Refused
 from audience_sync.store import chunk_rows
 from tests.fakes.memberships import (
     Change,
@@ -45,7 +45,7 @@ EMAIL: Columns = {"email": STRING}
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     spill = tmp_path_factory.mktemp("spill")
     con = open_instance(memory_limit=300_000_000, threads=2, spill=spill)
     yield con
@@ -53,7 +53,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDB
 
 
 @pytest.fixture
-def engine(instance: duckdb.DuckDBPyConnection) -> Engine:
+def engine(instance: Instance) -> Engine:
     return DuckDBEngine(instance.cursor)
 
 
@@ -482,7 +482,7 @@ def test_whole_numbers_up_to_64_bits_are_exact(engine: Engine) -> None:
 
 
 def test_a_hugeint_of_duckdb_that_fits_is_a_whole_number(
-    engine: Engine, instance: duckdb.DuckDBPyConnection
+    engine: Engine, instance: Instance
 ) -> None:
     sql = "SELECT 'a' AS user_id, sum(n) AS total FROM range(5) t(n)"
     found = compare(engine, instance.cursor().sql(sql).to_arrow_reader(10))
@@ -1034,16 +1034,15 @@ def test_a_value_that_duckdb_cannot_take_over_ends_the_comparison(engine: Engine
 
 
 def test_an_error_while_rows_are_given_out_shows_nobodys_row(
-    instance: duckdb.DuckDBPyConnection,
+    instance: Instance,
 ) -> None:
     """Arrow then raises an error of its own, with DuckDB's text."""
     late = f"CASE WHEN i = 900_000 THEN error('{SECRET}') ELSE 'a' END"
     rows = Session(instance.cursor()).stream(
         f"SELECT {late} AS x FROM range(1_000_000) t(i)", pa.schema({"x": pa.string()})
     )
-    assert next(rows).num_rows
-    with pytest.raises(SourceFailed) as caught:
-        list(rows)
+    with pytest.raises(SourceFailed, match=r"\(OSError\)$") as caught:
+        list(rows)  # how many come before it is up to DuckDB's threads
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -1051,7 +1050,7 @@ def test_an_error_while_rows_are_given_out_shows_nobodys_row(
 def cramped(tmp_path: Path) -> Iterator[Engine]:
     """An engine with little memory, and as little room to spill."""
     con = open_instance(memory_limit=32_000_000, threads=1, spill=tmp_path)
-    con.execute("SET max_temp_directory_size = '1MiB'").fetchall()
+    con.cursor().execute("SET max_temp_directory_size = '1MiB'").fetchall()
     yield DuckDBEngine(con.cursor)
     con.close()
 
@@ -1083,8 +1082,8 @@ import sys
 from pathlib import Path
 from audience_sync.domain.audience import ColumnType
 from audience_sync.engines.duckdb import DuckDBEngine
-from audience_sync.engines.instance import open_instance
-from audience_sync.pipeline.ports import Membership
+from audience_sync.engines.instance import Instance, open_instance
+from audience_sync.pipeline.ports.reading import Membership
 
 spill = Path(sys.argv[1])
 con = open_instance(memory_limit=128_000_000, threads=2, spill=spill)

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from audience_sync.errors import SourceFailed, SourceRefused
-from audience_sync.pipeline.ports import Source
+from audience_sync.errors import SourceFailed, SourceRefused, SourceReplaced
+from audience_sync.pipeline.ports.reading import Source
 from audience_sync.sources.files import FilesSource
 from audience_sync.sources.freshness import Freshness
 from tests.fakes.nobody import as_nobody, open_folder
@@ -1076,9 +1076,23 @@ def test_a_file_that_changes_while_it_is_read_fails_the_read(
         change(tmp_path)
         with pytest.raises(SourceFailed) as caught:
             exhaust(reader)
-    assert not isinstance(caught.value, SourceRefused)
+    assert type(caught.value) is (SourceReplaced if change is _replace else SourceFailed)
     assert str(caught.value) == f"{name} changed while it was read"
     assert "rename it into place" in str(caught.value.hint)
+
+
+def test_one_replaced_beside_one_that_is_written_is_not_whole(
+    source: FilesSource, write: Write, tmp_path: Path
+) -> None:
+    write("d/1.csv", "user_id,n\n" + GOOD * 10)
+    write("d/2.csv", "user_id,n\n" + GOOD)
+    with source.read("SELECT * FROM 'd/*.csv'", NOW) as reader:
+        _replace(tmp_path)
+        with (tmp_path / "d/2.csv").open("a") as file:
+            file.write("b,2\n")
+        with pytest.raises(SourceFailed) as caught:
+            exhaust(reader)
+    assert type(caught.value) is SourceFailed
 
 
 def test_a_file_that_does_not_change_is_read_to_the_end(source: FilesSource, write: Write) -> None:

@@ -18,7 +18,6 @@ from audience_sync.domain.audience import AudienceKey, Seq, Tell
 from audience_sync.domain.forgotten import reference
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import Refusal, Span, Tally
-from audience_sync.domain.walk import Survey
 from audience_sync.errors import ChunkDamaged, LeaseTaken, StoreFailed, UsageError
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
@@ -27,6 +26,7 @@ from audience_sync.store.forgotten import forgotten
 from audience_sync.store.installation import installation_of
 from audience_sync.store.leases import Leases
 from audience_sync.store.orders import Given, Orders
+from audience_sync.store.survey import Survey
 from audience_sync.store.traces import Traces
 from tests.fakes.snapshot_log import START, Clock, Log, column, execute, new_lease, people, scalar
 

@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from audience_sync.domain.audience import AudienceKey
+from audience_sync.domain.audience import LEAVING, AudienceKey, OnRetire
 from audience_sync.domain.span import SpanKind, SpanState
 from audience_sync.errors import SpanEnded, StoreFailed
 from audience_sync.store.engine import Database
 from audience_sync.store.gone import Names, settle
+from audience_sync.store.retirement import Retirement
 from tests.fakes.snapshot_log import HOUR, Log, column, execute, people, scalar
-from tests.fakes.teller import Teller
+from tests.fakes.teller import ANN, Teller
 
 KEEP = 5 * HOUR
 BASES = "SELECT seq FROM snapshot WHERE state = 'current' AND has_base ORDER BY seq"
@@ -157,7 +158,9 @@ class TestAfterKeep:
         gone_for(log, KEEP, "bcdef", "cdefg", "defgh")
         back(log)
         assert log.spans.waiting("crisp", [log.key]) == [], "after the next capture"
-        assert log.snapshots.next_due(log.key) == log.clock.now
+        due = log.snapshots.next_due(log.key)
+        assert due is not None
+        assert due <= log.clock.now
         log.put(people(*"efghi"))
         span = crisp.open()
         assert span is not None
@@ -180,6 +183,22 @@ class TestAfterKeep:
         log.put(people(*"fghi"))
         crisp.run()
         assert crisp.told == {*"a", *"fghi"}
+
+    @pytest.mark.parametrize("members", [0, 2])
+    def test_retired_meanwhile_what_it_was_told_is_taken_back(self, log: Log, members: int) -> None:
+        """It need not come back for that. The last one was accepted and never committed."""
+        crisp = Teller(log)
+        log.put(people(*"abcde"))
+        span = crisp.open()
+        assert span is not None
+        crisp.walk(span, members=members + 1, killed=True)
+        gone_for(log, 2 * KEEP)
+        assert column(log.database, "SELECT state FROM span") == ["abandoned"]
+        book = Retirement(database=log.database, clock=log.clock, given=ANN)
+        book.retire(log.key, log.stage({}), OnRetire.TELL_FALSE, log.lease)
+        crisp.tell = LEAVING
+        crisp.run()
+        assert crisp.told == set()
 
     def test_what_was_only_held_is_not_told(self, log: Log) -> None:
         from audience_sync.domain.guard import Limits

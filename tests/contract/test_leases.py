@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from audience_sync.errors import LeaseLost, LeaseTaken
+from audience_sync.errors import LeaseLost, LeaseTaken, StoreFailed
+from audience_sync.store import engine
 from audience_sync.store import leases as module
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import DURATION, HeldLease, Leases, elapsed, is_dead, me
@@ -198,6 +199,31 @@ class TestTakeOver:
         assert not is_dead(f"elsewhere|{boot}|999999999|{started}")
         assert is_dead(f"{host}|{boot}|{pid}|1")
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount another /proc")
+    def test_one_that_is_hidden_from_us_is_not_dead(self) -> None:
+        """Where /proc shows nobody the processes of others: a daemon looks at what root runs."""
+        host, boot, _, started = me().split("|")
+        look = (
+            "import os, sys; from audience_sync.store.leases import is_dead; "
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+            "print(*(os.path.exists(f'/proc/{who.split(chr(124))[2]}') for who in sys.argv[1:]), "
+            "*(is_dead(who) for who in sys.argv[1:]))"
+        )
+        hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+        with subprocess.Popen(["sleep", "60"]) as root, subprocess.Popen(["true"]) as gone:
+            gone.wait()
+            holders = [f"{host}|{boot}|{pid}|{started}" for pid in (root.pid, gone.pid)]
+            command = [sys.executable, "-c", look, *holders]
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-c", hidden, "sh", *command],
+                cwd=TOP,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            root.kill()
+        assert done.stdout.split() == ["False", "False", "False", "True"], done.stderr
+
 
 class TestFence:
     def test_an_old_epoch_writes_nothing(self, leases: Leases, database: Database) -> None:
@@ -240,6 +266,67 @@ class TestFence:
         assert taken.is_set()
         with pytest.raises(LeaseLost), database.write(lease):
             pass
+
+
+class TestFrozenInTheMiddleOfATransaction:
+    """On PostgreSQL: a stopped process, or a host that is gone, keeps the locks of its rows. The
+    lock of a SQLite file is the system's, and goes with the host."""
+
+    def test_nobody_waits_for_its_lease(self, emptied_postgres_url: str) -> None:
+        here, there = Database(emptied_postgres_url), Database(emptied_postgres_url)
+        lease = Leases(there).acquire(NAME)
+        pretend(here, "elsewhere|b|1|1", -0.1)
+        with there.write(lease):
+            with pytest.raises(LeaseTaken, match="frozen"):
+                Leases(here).acquire(NAME)
+            assert Leases(here).acquire("capture:loyal").epoch == 1
+        here.close()
+        there.close()
+
+    def test_nor_for_one_that_it_is_about_to_take(self, emptied_postgres_url: str) -> None:
+        here, there = Database(emptied_postgres_url), Database(emptied_postgres_url)
+        with there.write() as connection:
+            connection.exec_driver_sql("INSERT INTO lease VALUES ('capture:vip', '', 0, 0)")
+            with pytest.raises(LeaseTaken, match="frozen"):
+                Leases(here).acquire(NAME)
+        here.close()
+        there.close()
+
+    def test_after_a_while_the_server_ends_its_transaction(
+        self, emptied_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here = Database(emptied_postgres_url)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "IDLE", 0.3)
+            there = Database(emptied_postgres_url)
+            lease = Leases(there).acquire(NAME)
+        pretend(here, "elsewhere|b|1|1", -0.1)
+        insert = "INSERT INTO destination (name) VALUES ('crisp')"
+
+        def freeze_and_go_on() -> None:
+            with there.write(lease) as connection:
+                connection.exec_driver_sql(insert)
+                assert Leases(here).acquire(NAME).epoch == 2
+                connection.exec_driver_sql(insert)
+
+        with pytest.raises(StoreFailed, match="idle"):
+            freeze_and_go_on()
+        assert scalar(here, "SELECT count(*) FROM destination") == 0
+        with pytest.raises(LeaseLost), there.write(lease):
+            pass
+        here.close()
+        there.close()
+
+    def test_a_long_look_at_one_moment_may_do_nothing_for_longer(
+        self, emptied_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine, "IDLE", 0.1)
+        database = Database(emptied_postgres_url)
+        with database.read(of_one_moment=True) as connection:
+            connection.exec_driver_sql("SELECT 1")
+            threading.Event().wait(0.5)
+            connection.exec_driver_sql("SELECT 1")
+        database.close()
 
 
 class TestRenew:

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from audience_sync.domain.audience import Columns, ColumnType, Row, Seq, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.span import SpanKind
-from audience_sync.engines.instance import open_instance
+from audience_sync.engines.instance import Instance, open_instance
 from audience_sync.engines.members import DuckDBMembers
 from audience_sync.errors import StoreFailed, UsageError
-from audience_sync.pipeline.ports import Membership, Waiting
+from audience_sync.pipeline.ports.delivering import Waiting
+from audience_sync.pipeline.ports.reading import Membership
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
 from tests.fakes.snapshot_log import (
@@ -33,7 +33,7 @@ PLAN: Columns = {"email": ColumnType.STRING, "plan": ColumnType.STRING}
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     spill: Path = tmp_path_factory.mktemp("spill")
     opened = open_instance(memory_limit=256 * 2**20, threads=1, spill=spill)
     yield opened
@@ -46,7 +46,7 @@ def log(database: Database) -> Log:
 
 
 @pytest.fixture
-def members(instance: duckdb.DuckDBPyConnection) -> DuckDBMembers:
+def members(instance: Instance) -> DuckDBMembers:
     return DuckDBMembers(instance.cursor)
 
 

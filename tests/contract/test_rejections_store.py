@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from audience_sync.domain.audience import AudienceKey, Seq, Tell
+from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, SpanState
-from audience_sync.store import rejections
+from audience_sync.store import rejections, survey, walks
 from audience_sync.store.engine import Database
+from audience_sync.store.spans import Spans
 from tests.fakes.snapshot_log import HOUR, Log, column, people, scalar
 from tests.fakes.teller import ANN, BOTH, Teller
 
@@ -276,3 +281,79 @@ def test_a_whole_walk_takes_up_all_who_stand(log: Log, crisp: Teller) -> None:
     assert crisp.stand() == []
     assert crisp.tell == BOTH
     assert log.spans.told_seq("crisp", log.key) == Seq(3)
+
+
+@pytest.mark.parametrize("tell", [BOTH, frozenset({Tell.EXITED})])
+def test_of_those_who_stand_a_page_is_in_memory(
+    log: Log, monkeypatch: pytest.MonkeyPatch, tell: frozenset[Tell]
+) -> None:
+    """A first delivery to a place that cannot tell most of them skips millions."""
+    everybody = [f"u{number:02}" for number in range(20)]
+    log.put(people(*everybody))
+    teller = Teller(log)
+    teller.run(refuse=everybody, outcome="skipped")
+    teller.resync()
+    log.put(people(*everybody[10:], "v"))
+    asked: list[int] = []
+    rows = Spans._rows
+
+    def counted(spans: Spans, key: AudienceKey, seq: Seq, ids: Collection[str]) -> Any:
+        asked.append(len(ids))
+        return rows(spans, key, seq, ids)
+
+    monkeypatch.setattr(walks, "PAGE", 3)
+    monkeypatch.setattr(Spans, "_rows", counted)
+    teller.tell = tell
+    span = teller.open()
+    assert span is not None
+    assert span.books.total == (21 if tell == BOTH else 20)
+    assert (max(asked), sum(asked)) == (3, 20)
+    teller.finish(span)
+    assert teller.stand() == []
+
+
+def test_of_those_who_are_told_again_a_page_is_in_memory(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions may be asked for by a person, or have changed at once."""
+    everybody = [f"u{number:02}" for number in range(20)]
+    log.put(people(*everybody))
+    teller = Teller(log)
+    teller.run(refuse=everybody, outcome="skipped")
+    assert teller.retry() == 20
+    monkeypatch.setattr(rejections, "SOME", 3)
+    monkeypatch.setattr(survey, "IN_MEMORY", 10)
+    statements: list[tuple[bool, int]] = []
+
+    def seen(_c: Any, _d: Any, statement: str, values: Any, _x: Any, many: bool) -> None:
+        if statement.startswith("UPDATE rejection SET retried_in"):
+            statements.append((many, len(values)))
+
+    event.listen(Engine, "before_cursor_execute", seen)
+    try:
+        span = teller.open()
+    finally:
+        event.remove(Engine, "before_cursor_execute", seen)
+    assert span is not None
+    assert span.books.total == 20
+    assert len(statements) == 7, "three at a time"
+    assert max(size for _, size in statements) < 10
+    assert not any(many for many, _ in statements)
+    teller.finish(span)
+    assert teller.stand() == []
+    assert teller.told == {*everybody}
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_what_is_under_way_is_said_without_reading_who_is_told(log: Log, lane: Lane) -> None:
+    log.put(people(*"abc"))
+    teller = Teller(log)
+    span = teller.open()
+    assert log.spans.under_way("crisp", lane) == ({log.key} if lane is Lane.INITIAL else set())
+    assert span is not None
+    teller.finish(span)
+    assert log.spans.under_way("crisp", lane) == set()
+    log.put(people(*"abcd"))
+    teller.open()
+    assert log.spans.under_way("crisp", lane) == (set() if lane is Lane.INITIAL else {log.key})
+    assert log.spans.under_way("elsewhere", lane) == set()

@@ -298,6 +298,15 @@ class TestTheCapture:
         log.put(people(*"abcde"))
         assert log.snapshots.next_due(log.key) == asked + 3 * HOUR
 
+    def test_an_order_of_before_the_clock_went_back_delays_nothing(
+        self, log: Log, crisp: Teller
+    ) -> None:
+        planned = log.snapshots.next_due(log.key)
+        log.clock.now += 5 * HOUR
+        crisp.resync()
+        log.clock.now -= 5 * HOUR
+        assert log.snapshots.next_due(log.key) == planned
+
     def test_a_delivery_under_way_goes_on_until_then(self, log: Log, crisp: Teller) -> None:
         log.put(people(*"abcdefg"))
         span = crisp.open()

@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from audience_sync.domain.audience import Audience, AudienceKey, Row, Seq, Tell
+from audience_sync.domain.audience import Audience, AudienceKey, Kind, Row, Seq, Tell
 from audience_sync.domain.guard import Limits, Window
 from audience_sync.domain.span import Span, SpanKind
 from audience_sync.errors import AudienceSyncError, LeaseLost, StoreFailed, UsageError
-from audience_sync.pipeline.ports import Snapshot, Waiting
+from audience_sync.pipeline.ports.capturing import Snapshot
+from audience_sync.pipeline.ports.delivering import Waiting
 from audience_sync.store import chunks
 from audience_sync.store.engine import Database
+from audience_sync.store.orders import Given, Orders
 from tests.fakes.snapshot_log import (
     HOUR,
     START,
@@ -492,6 +494,23 @@ class TestPrune:
         prune(log)
         for seq in range(1, 6):
             assert other.members(seq) == other.kept[seq]
+
+    def test_old_runs_go_but_for_the_newest_good_capture_and_orders(self, log: Log) -> None:
+        log.put(people("a"))
+        Orders(log.database, log.clock).pause(log.key, "VIP", Kind.AUDIENCE, Given(actor="ann"))
+        log.clock.now += timedelta(days=3)
+        runs = "SELECT kind FROM run ORDER BY id"
+        assert column(log.database, runs) == ["capture", "pause"]
+        insert = (
+            "INSERT INTO run (kind, audience_id, started_at, ended_at, outcome, counts) "
+            "SELECT 'capture', id, :at, :at, :outcome, '{}' FROM audience"
+        )
+        for hours, outcome in ((2, "failed"), (1, "unchanged"), (0, "failed")):
+            at = log.clock.now - timedelta(hours=hours)
+            execute(log.database, insert, at=at, outcome=outcome)
+        prune(log, timedelta(minutes=30))
+        outcomes = "SELECT outcome FROM run ORDER BY id"
+        assert column(log.database, outcomes) == ["ordered", "unchanged", "failed"]
 
     def test_an_old_epoch_prunes_nothing(self, log: Log) -> None:
         self.five(log)

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from audience_sync.domain.audience import ColumnType
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.errors import SourceFailed, SourceRefused
-from audience_sync.pipeline.ports import Source
+from audience_sync.pipeline.ports.reading import Source
 from audience_sync.sources.files import FilesSource
 from audience_sync.sources.freshness import Freshness
 from audience_sync.sources.sql.source import SqlSource

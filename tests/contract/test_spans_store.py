@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import insert, select
 
 from audience_sync.domain.audience import AudienceKey, ColumnType, Kind, Row, Seq, Tell
 from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
 from audience_sync.errors import LeaseLost, StoreFailed, UsageError
-from audience_sync.pipeline.ports import Waiting
+from audience_sync.pipeline.ports.delivering import Waiting
+from audience_sync.store import schema
 from audience_sync.store.engine import Database
 from tests.fakes.snapshot_log import HOUR, START, Log, column, execute, new_lease, people, scalar
 
@@ -30,8 +32,8 @@ def lease_of(log: Log, lane: Lane = Lane.INITIAL):  # type: ignore[no-untyped-de
     return new_lease(log.database, f"deliver:crisp:{lane}")
 
 
-def waiting(log: Log) -> Waiting:
-    (found,) = log.spans.waiting("crisp", [log.key])
+def waiting(log: Log, to: str = "crisp") -> Waiting:
+    (found,) = log.spans.waiting(to, [log.key])
     return found
 
 
@@ -39,12 +41,19 @@ def opened(
     log: Log, *, tell: frozenset[Tell] = ALL, limits: Limits | None = None, to: str = "crisp"
 ) -> Span:
     return log.spans.open(
-        waiting(log), to, tell=tell, limits=limits or Limits(), lease=lease_of(log)
+        waiting(log, to), to, tell=tell, limits=limits or Limits(), lease=lease_of(log)
     )
 
 
 def ids(changes: Iterator[object]) -> list[str]:
     return [change.user_id for change in changes]  # type: ignore[attr-defined]
+
+
+def copy(log: Log, span: Span) -> None:
+    with log.database.write() as connection:
+        row = connection.execute(select(schema.span).where(schema.span.c.id == span.id)).one()
+        another = {**row._mapping, "id": span.id + 99, "number": span.number + 1}
+        connection.execute(insert(schema.span).values(another))
 
 
 def stored(log: Log, span: Span) -> Span:
@@ -172,16 +181,15 @@ class TestOpen:
     @pytest.mark.parametrize("state", ["open", "held"])
     def test_the_database_allows_one_unfinished_span(self, log: Log, state: str) -> None:
         log.put(CROWD)
-        pending = waiting(log)
         span = opened(log)
-        execute(log.database, "UPDATE span SET state = :state", state=state)
+        assert opened(log, to="segment").number == 1
+        of_span = "UPDATE span SET state = :state WHERE id = :id"
+        execute(log.database, of_span, state=state, id=span.id)
         with pytest.raises(StoreFailed):
-            log.spans.open(pending, "crisp", tell=ALL, limits=Limits(), lease=lease_of(log))
+            copy(log, span)
         assert [s.id for s in log.spans.unfinished("crisp")] == [span.id]
-        log.spans.open(pending, "segment", tell=ALL, limits=Limits(), lease=lease_of(log))
         execute(log.database, "UPDATE span SET state = 'completed' WHERE id = :id", id=span.id)
-        again = log.spans.open(pending, "crisp", tell=ALL, limits=Limits(), lease=lease_of(log))
-        assert again.number == 2
+        assert opened(log).number == 2
 
     def test_an_old_epoch_opens_nothing(self, log: Log) -> None:
         log.put(CROWD)

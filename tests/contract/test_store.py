@@ -15,7 +15,7 @@ from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import SpanKind
 from audience_sync.errors import ConfigError, StoreFailed, UsageError
-from audience_sync.pipeline.ports import Waiting
+from audience_sync.pipeline.ports.delivering import Waiting
 from audience_sync.store import chunks, ids
 from audience_sync.store.destinations import Destinations
 from audience_sync.store.engine import Database

@@ -292,3 +292,19 @@ class TestSessionTerminated:
             scalar(database, "SELECT 1")
         assert failed.value.exit_code == 74
         database.close()
+
+
+def test_a_postgresql_that_vanishes_is_not_waited_for_forever(postgres_url: str) -> None:
+    """Keepalives and a limit on what is not acknowledged; the URL may say otherwise."""
+    joint = "&" if "?" in postgres_url else "?"
+    for url, user_timeout in (
+        (postgres_url, "30000"),
+        (f"{postgres_url}{joint}tcp_user_timeout=7", "7"),
+    ):
+        database = Database(url)
+        with database.read() as connection:
+            said = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]
+        database.close()
+        assert said["connect_timeout"] == "10"
+        assert said["keepalives_idle"] == "30"
+        assert said["tcp_user_timeout"] == user_timeout

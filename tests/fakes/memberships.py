@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from audience_sync.domain.audience import Columns, ColumnType
-from audience_sync.pipeline.ports import Comparison, Membership
+from audience_sync.pipeline.ports.reading import Comparison, Membership
 
 Members = Mapping[str, Mapping[str, Any]]
 """The carried columns of each member, by ``user_id``."""

@@ -15,7 +15,8 @@ from audience_sync.domain.audience import AudienceKey, Columns, ColumnType, Kind
 from audience_sync.domain.change import Change
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.columns import changes_schema, members_schema
-from audience_sync.pipeline.ports import Capture, Refused, Snapshot
+from audience_sync.pipeline.ports.capturing import Capture, Snapshot
+from audience_sync.pipeline.ports.reading import Refused
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import HeldLease, Leases
 from audience_sync.store.snapshots import Snapshots

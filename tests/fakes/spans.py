@@ -11,7 +11,7 @@ from audience_sync.domain.change import Change
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Books, Refusal, Span, SpanKind, SpanState, Tally
 from audience_sync.errors import AudienceSyncError
-from audience_sync.pipeline.ports import Lease
+from audience_sync.pipeline.ports.leases import Lease
 from tests.fakes.destination import FakeDestination
 
 

@@ -12,16 +12,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import inspect
 
+from audience_sync.domain.quota import Lane
 from audience_sync.errors import AudienceSyncError, LeaseTaken, StoreFailed
 from audience_sync.store import copy as copying
 from audience_sync.store import forget as forgetting
 from audience_sync.store import migrate
 from audience_sync.store.engine import Database
-from audience_sync.store.leases import Leases
+from audience_sync.store.leases import HeldLease, Leases
 from audience_sync.store.orders import Given
+from audience_sync.store.quotas import Quotas
 from tests.fakes.snapshot_log import START, Log, people
 
 
@@ -202,6 +205,39 @@ def forget(url: str, user_id: str, step: str) -> None:
     forgetting.Forgetting(database, Leases(database), lambda: START).forget(order)
 
 
+def use_quota(url: str, name: str, quota: str) -> None:
+    """Both lanes reserve one by one what there is, at once; then what each of them got."""
+
+    def work() -> str:
+        database = Database(url)
+        for lane in Lane:
+            with suppress(LeaseTaken):
+                lease = Leases(database).acquire(f"deliver:{name}:{lane}")
+                break
+        got = 0
+        while granted := reserve(database, name, lane, 1, int(quota), lease):
+            got += granted
+        return f"{lane} {got}"
+
+    say(dict(answer.split() for answer in at_once(2, work)))
+
+
+def reserve_and_die(url: str, name: str, amount: str, quota: str) -> None:
+    """Reserve for the initial lane, and be killed before anything of it is sent."""
+    database = Database(url)
+    lease = Leases(database).acquire(f"deliver:{name}:{Lane.INITIAL}")
+    reserve(database, name, Lane.INITIAL, int(amount), int(quota), lease)
+    die()
+
+
+def reserve(
+    database: Database, name: str, lane: Lane, amount: int, quota: int, lease: HeldLease
+) -> int:
+    return Quotas(database).reserve(
+        name, lane, START.date(), amount, quota=quota, reserve=0.2, lease=lease
+    )
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -225,6 +261,8 @@ ORDERS: dict[str, Callable[..., None]] = {
     "killed-migrations": killed_migrations,
     "copy": copy,
     "forget": forget,
+    "use-quota": use_quota,
+    "reserve-and-die": reserve_and_die,
 }
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class Teller:
         """Who is a member, as far as the destination knows."""
         return {user_id for user_id, row in self.heard.items() if row is not None}
 
+    def now(self) -> frozenset[Tell]:
+        """What is told: of one that is retired that all have left, as ``Admission`` has it."""
+        is_retired = self.log.snapshots.left_alone(self.log.key) == "retired"
+        return frozenset({Tell.EXITED}) if is_retired else self.tell
+
     def lease(self, lane: Lane = Lane.INITIAL):  # type: ignore[no-untyped-def]
         return new_lease(self.log.database, f"deliver:{self.to}:{lane}")
 
@@ -53,8 +58,9 @@ class Teller:
                 spans.abandon(old, self.lease(lane))
         for waiting in spans.waiting(self.to, [self.log.key]):
             lease = self.lease(waiting.lane)
-            spans.open(waiting, self.to, tell=self.tell, limits=self.limits, lease=lease)
-        return next(iter(spans.unfinished(self.to)), None)
+            spans.open(waiting, self.to, tell=self.now(), limits=self.limits, lease=lease)
+        mine = (span for span in spans.unfinished(self.to) if span.audience == self.log.key)
+        return next(mine, None)
 
     def walk(
         self,

@@ -67,7 +67,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.unread:
             fault.answer(self)
             return
-        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        size = int(self.headers.get("Content-Length", 0))
+        raw = self.rfile.read(size)
+        if len(raw) < size:  # the client was killed in the middle of it
+            self.close_connection = True
+            return
         time.sleep(self.server.options.latency)
         if not self.is_authorised():
             self.reply(401, b'{"success":false,"message":"unauthorised"}')
@@ -87,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.batches_only and len(calls) < 2:
             fault = None
         if fault is None or fault.applies:
-            self.server.write_accepted(calls, self.connection_number)
+            self.server.write_accepted(calls, self.connection_number, self.client_address[0])
         if fault is None:
             self.reply(200, SUCCESS)
         else:
@@ -320,9 +324,9 @@ class TrackingApi(ThreadingHTTPServer):
                 raise Refused("poison")
         return list(calls)
 
-    def write_accepted(self, calls: list[dict[str, Any]], connection: int) -> None:
+    def write_accepted(self, calls: list[dict[str, Any]], connection: int, peer: str) -> None:
         request = self.count("requests")
-        common = {"time": time.time(), "request": request, "connection": connection}
+        common = {"request": request, "connection": connection, "peer": peer, "time": time.time()}
         lines = "".join(json.dumps({**entry(call), **common}) + "\n" for call in calls)
         with self._lock:
             self._log.write(lines)
@@ -391,8 +395,9 @@ class Served:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    """Without a last line that is being written."""
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 @contextmanager

@@ -6,12 +6,11 @@ import random
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 from sqlalchemy import func, select
@@ -25,17 +24,21 @@ from audience_sync.errors import (
     LeaseTaken,
     SourceFailed,
     SourceRefused,
+    SourceReplaced,
     StoreFailed,
     UsageError,
 )
 from audience_sync.pipeline import capture as pipeline
 from audience_sync.pipeline.capture import Examined
 from audience_sync.pipeline.captures import CaptureOutcome, Captures, Configured
-from audience_sync.pipeline.ports import Source
+from audience_sync.pipeline.ports.reading import Source
 from audience_sync.sources.files import FilesSource
 from audience_sync.store import chunk_rows, migrate, schema
 from audience_sync.store.engine import Database
+from audience_sync.store.ids import destination_id, known_audience_id
 from audience_sync.store.leases import Leases
+from audience_sync.store.pair import Pair
+from audience_sync.store.resyncs import request_resync
 from audience_sync.store.snapshots import Snapshots
 
 KEY = AudienceKey("vip")
@@ -161,7 +164,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Any]]:
     spill = tmp_path_factory.mktemp("spill")
-    con: duckdb.DuckDBPyConnection = open_instance(memory_limit=300_000_000, threads=2, spill=spill)
+    con = open_instance(memory_limit=300_000_000, threads=2, spill=spill)
     yield con.cursor
     con.close()
 
@@ -252,6 +255,18 @@ def test_a_capture_that_finds_nothing_new_is_a_run_without_a_snapshot(shop: Shop
     assert shop.outcomes() == ["committed", "unchanged"]
     assert shop.audience()["last_captured_at"] == START + 2 * HOUR
     assert shop.audience()["next_due"] == START + 5 * HOUR
+
+
+def test_what_waits_for_a_resync_is_due_within_the_same_second(shop: Shop) -> None:
+    """``resync vip && sync``: the order has microseconds, the cycle time is cut to the second."""
+    shop.capture(people(0, 20))
+    now = shop.now + HOUR
+    with shop.database.write() as connection:
+        pair = Pair(known_audience_id(connection, KEY), destination_id(connection, "crisp"))
+        request_resync(connection, pair, now + timedelta(milliseconds=400))
+    captures = replace(shop.captures, clock=lambda: now + timedelta(milliseconds=700))
+    outcomes = [captures.capture(shop.configured, now, only_if_due=True).outcome for _ in "12"]
+    assert outcomes == ["unchanged", "not due"]
 
 
 def test_a_base_again_when_changes_exceed_a_quarter_of_the_last(shop: Shop) -> None:
@@ -627,6 +642,46 @@ def test_a_store_that_fails_while_staging_is_not_the_source_s_fault(
             shop.capture(people(0, 60))
     assert (shop.seq(), shop.audience()["last_error"]) == (1, None)
     assert shop.capture(people(0, 60)).outcome == "committed"
+
+
+@dataclass
+class ReplacedWhileRead:
+    """Its file is another one, renamed into place, after each of the first ``times`` reads."""
+
+    shop: Shop
+    source: Source
+    times: int
+    reads: int = 0
+
+    @contextmanager
+    def read(self, query: str, cycle_time: datetime) -> Iterator[pa.RecordBatchReader]:
+        with self.source.read(query, cycle_time) as rows:
+            self.reads += 1
+            if self.reads <= self.times:
+                there, beside = self.shop.folder / "vip.csv", self.shop.folder / "next.csv"
+                beside.write_text(there.read_text() + f"late-{self.reads},\n")
+                beside.rename(there)
+            yield rows
+
+
+def test_a_file_replaced_while_it_is_read_is_read_once_more(shop: Shop) -> None:
+    shop.capture(people(0, 40))
+    source = shop.source = ReplacedWhileRead(shop, shop.source, times=1)
+    found = shop.capture(people(0, 42))
+    assert (found.outcome, source.reads) == ("committed", 2)
+    assert shop.members().keys() == people(0, 42).keys() | {"late-1"}
+
+
+def test_a_file_that_is_replaced_again_and_again_fails_the_capture(shop: Shop) -> None:
+    shop.capture(people(0, 40))
+    before = shop.members()
+    source = shop.source = ReplacedWhileRead(shop, shop.source, times=5)
+    found = shop.capture(people(0, 42))
+    assert (found.outcome, source.reads) == ("failed", 2)
+    assert isinstance(found.error, SourceReplaced)
+    assert shop.members() == before
+    source.times = 0
+    assert shop.capture().outcome == "committed"
 
 
 def test_an_audience_that_another_captures_is_left_to_it(shop: Shop) -> None:

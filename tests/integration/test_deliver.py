@@ -29,12 +29,15 @@ from audience_sync.errors import (
     StoreFailed,
 )
 from audience_sync.pipeline import send
+from audience_sync.pipeline.allowance import Taken
+from audience_sync.pipeline.batches import AHEAD
 from audience_sync.pipeline.deliver import Walk
 from audience_sync.store import migrate
 from audience_sync.store.engine import Database
 from audience_sync.store.leases import Leases
 from audience_sync.store.spans import Spans
 from tests.fakes.destination import Answer, FakeDestination
+from tests.fakes.quotas import allowance
 from tests.fakes.snapshot_log import VIP, Log, people
 from tests.fakes.spans import FakeLease, FakeSpans, entered
 
@@ -62,13 +65,15 @@ class Delivery:
             spans=self.spans,  # type: ignore[arg-type]
             lease=self.lease,
             pace=send.SharedPace(self.to.rate, elapsed),
+            allowance=allowance(self.to, self.lease),
             stop=self.stop,
             installation="installation",
             progress=self.progress.append,
             probing=probing,
         )
         try:
-            return walk.deliver(self.spans.stored)
+            (walked,) = walk.deliver([self.spans.stored])
+            return walked
         finally:
             assert self.to.in_flight == 0, "a request was left behind"
             assert self.to.open_senders == 0, "a connection was left open"
@@ -96,7 +101,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited; none of them pass."""
     waited: list[float] = []
 
-    def sleep(sending: send.Sending, seconds: float) -> None:
+    def sleep(sending: send.Sending, seconds: float, _taken: Taken) -> None:
         if seconds > 0:
             waited.append(seconds)
         if sending.stop.is_set():
@@ -501,6 +506,42 @@ def test_a_stop_finishes_what_is_in_flight_and_nothing_more() -> None:
     assert delivery.repeats() == 0
 
 
+@pytest.mark.parametrize("rate", [1e9, 100.0])
+def test_a_stop_repeats_nothing_although_a_batch_was_late(rate: float) -> None:
+    """Who comes after it would have been sent before it, and then it would not be sent."""
+    delivery = Delivery(100, rate=rate)
+
+    def late(user_ids: Sequence[str]) -> None:
+        if "u00010" in user_ids:
+            time.sleep(0.3)
+
+    def stop(user_ids: Sequence[str]) -> None:
+        if "u00020" in user_ids:
+            delivery.stop.set()
+
+    delivery.to.prepare = late
+    delivery.to.answer = stop
+    assert 0 < delivery.walk().books.remaining < 100
+    delivery.stop.clear()
+    delivery.finish()
+    assert delivery.repeats() == 0
+
+
+def test_a_batch_that_holds_what_the_one_before_needs_keeps_nobody() -> None:
+    delivery = Delivery(60)
+    held = threading.Event()
+
+    def needs(user_ids: Sequence[str]) -> None:
+        if "u00000" in user_ids:
+            assert held.wait(20)
+
+    delivery.to.prepare = needs
+    delivery.to.answer = lambda _: held.set()
+    delivery.walk()
+    assert delivery.spans.completed
+    assert delivery.repeats() == 0
+
+
 def test_after_a_stop_nothing_is_started() -> None:
     delivery = Delivery(100)
     delivery.stop.set()
@@ -611,8 +652,8 @@ def test_a_commit_that_fails_at_the_end_stops_those_that_still_wait() -> None:
 
 
 def test_a_walk_that_cannot_read_on_still_commits_what_was_accepted() -> None:
-    delivery = Delivery(100)
-    delivery.spans.broken_at = 50
+    delivery = Delivery(2 * AHEAD)
+    delivery.spans.broken_at = AHEAD + 50
     delivery.spans.failure = StoreFailed("a stored chunk is damaged")
     delivery.fails(StoreFailed)
     assert delivery.spans.stored.books.accepted == len(delivery.to.told) > 0
@@ -647,9 +688,11 @@ def test_no_transaction_is_open_while_a_request_is_under_way(tmp_path: Path) -> 
             spans=spans,
             lease=lease,
             pace=send.SharedPace(1e9, time.monotonic),
+            allowance=allowance(to, lease),
             stop=threading.Event(),
             installation="installation",
         )
-        assert walk.deliver(span).books.remaining == 0
+        (walked,) = walk.deliver([span])
+        assert walked.books.remaining == 0
     assert writes == [0] * 10
     database.close()

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from audience_sync.bootstrap import App, build
+from audience_sync.app import App
+from audience_sync.bootstrap import build
+from audience_sync.cli.counting import Counting
 from audience_sync.cli.forecast import forecasts
 from audience_sync.config.load import load
-from audience_sync.domain.audience import AudienceKey
-from audience_sync.errors import ChunkDamaged, LeaseLost
-from audience_sync.pipeline.capture import examine
+from audience_sync.domain.audience import AudienceKey, OnRetire
+from audience_sync.errors import LeaseLost, LeaseTaken
+from audience_sync.pipeline.capture import commit, examine
+from audience_sync.store.orders import Given
 from audience_sync.store.schema import audience, chunk, destination, snapshot
+from tests.fakes.snapshot_log import column, execute
 
 CONFIG = """
 [store]
@@ -124,6 +129,63 @@ def test_one_damaged_audience_stops_no_other(shop: Shop) -> None:
     assert deliver(app) == ["old completed 1"]
 
 
+@pytest.mark.parametrize("how", [OnRetire.TELL_FALSE, OnRetire.LEAVE])
+def test_a_capture_that_was_decided_before_a_retirement_brings_nobody_back(
+    shop: Shop, how: OnRetire
+) -> None:
+    """It is looked at again under the lease, which a retirement takes too."""
+    app, key = shop.app(), AudienceKey("vip")
+    capture(app, NOON)
+    admission = app.admission()
+    app.retire(app.audiences[key].audience, how, Given(actor="ann@ops"))
+    assert admission.refusal(app.audiences[key]) is None, "decided by what was known before"
+    shop.write("vip", ["u1", "u2", "u3"])
+    assert capture(app, NOON + timedelta(hours=3)) == "retired"
+    assert app.snapshots.current(key).counts.members == (0 if how is OnRetire.TELL_FALSE else 2)
+
+
+def test_a_retirement_waits_for_no_capture_and_a_lost_lease_commits_nothing(shop: Shop) -> None:
+    app, key = shop.app(), AudienceKey("vip")
+    capture(app, NOON)
+    configured = app.audiences[key]
+    with app.leases.hold(f"capture:{key}") as slow:
+        with pytest.raises(LeaseTaken):
+            app.retire(configured.audience, OnRetire.LEAVE, Given(actor="ann@ops"))
+        shop.write("vip", ["u1", "u2", "u3"])
+        later = NOON + timedelta(hours=3)
+        with examine(
+            configured.audience,
+            source=configured.source,
+            engine=app.engine,
+            snapshots=app.snapshots,
+            limits=configured.limits,
+            cycle_time=later,
+        ) as examined:
+            # Its process slept, and its lease ran out meanwhile.
+            execute(app.database, "UPDATE lease SET expires_at = 0")
+            app.retire(configured.audience, OnRetire.TELL_FALSE, Given(actor="ann@ops"))
+            with pytest.raises(LeaseLost):
+                commit(
+                    examined,
+                    snapshots=app.snapshots,
+                    lease=slow,
+                    next_due=later,
+                    started_at=later,
+                )
+    assert app.snapshots.current(key).counts.members == 0
+
+
+def test_two_runs_that_read_retired_in_the_file_are_no_trouble(shop: Shop) -> None:
+    """Both have seen that it is not closed yet."""
+    app = shop.app()
+    capture(app, NOON)
+    configured = app.audiences[AudienceKey("vip")]
+    outcomes = [app.retire_by_file(configured).outcome for _ in range(2)]
+    assert outcomes == ["retired", "retired"]
+    assert column(app.database, "SELECT state FROM snapshot ORDER BY id") == ["current"] * 2
+    assert column(app.database, "SELECT kind FROM run ORDER BY id") == ["capture", "retire"]
+
+
 def test_a_place_that_comes_back_is_told_what_it_missed(shop: Shop) -> None:
     app = shop.app()
     capture(app, NOON)
@@ -158,15 +220,18 @@ def test_diff_knows_that_a_moved_destination_was_told_nothing(shop: Shop) -> Non
     (shop.folder / "config.toml").write_text(CONFIG.format(path="new.ndjson"))
     moved = build(load([shop.folder / "config.toml"], {}), writes=False)
     configured = moved.audiences[AudienceKey("vip")]
-    with examine(
-        configured.audience,
-        source=configured.source,
-        engine=moved.engine,
-        snapshots=moved.snapshots,
-        limits=configured.limits,
-        cycle_time=NOON,
-    ) as examined:
-        (forecast,) = forecasts(moved, examined)
+    with (
+        examine(
+            configured.audience,
+            source=configured.source,
+            engine=moved.engine,
+            snapshots=moved.snapshots,
+            limits=configured.limits,
+            cycle_time=NOON,
+        ) as examined,
+        closing(Counting(moved)) as counting,
+    ):
+        (forecast,) = forecasts(moved, examined, counting)
     assert (forecast.lane, forecast.calls) == ("initial", 2)
 
 
@@ -180,7 +245,7 @@ def test_another_spelling_of_the_path_is_the_same_place(shop: Shop, tmp_path: Pa
     assert deliver(same) == []
 
 
-def test_changes_that_cannot_be_read_fail_the_run_after_the_others_are_told(shop: Shop) -> None:
+def test_changes_that_cannot_be_read_are_a_failure_and_the_others_are_told(shop: Shop) -> None:
     app = shop.app()
     for key in ("vip", "old"):
         capture(app, NOON, key)
@@ -195,6 +260,7 @@ def test_changes_that_cannot_be_read_fail_the_run_after_the_others_are_told(shop
         ids = connection.scalars(mine.where(snapshot.c.audience_id == vip)).all()
         damage = update(chunk).where(chunk.c.snapshot_id.in_(ids))
         connection.execute(damage.values(payload=b"damaged"))
-    with pytest.raises(ChunkDamaged):
-        deliver(app)
+    assert deliver(app) == ["vip failed 0", "old completed 1"]
+    runs = column(app.database, "SELECT outcome FROM run WHERE kind = 'delivery' ORDER BY id")
+    assert runs[-1] == "failed"
     assert '"userId":"o2"' in (shop.folder / "calls.ndjson").read_text().splitlines()[-1]

@@ -27,7 +27,7 @@ from audience_sync.errors import (
     DestinationPaused,
     RetryLater,
 )
-from audience_sync.pipeline.ports import MemberCalls
+from audience_sync.pipeline.ports.sending import MemberCalls
 from tests.fakes.tracking_api import FAULTS, Served, serve
 
 DEADLINE = 0.5
@@ -154,6 +154,7 @@ def test_fault(api: Served, name: str) -> None:
     error = failure(api.faulty(name), name, "second")
     assert type(error) is kind
     assert applied(api, name) is was_applied
+    assert not getattr(error, "unsent", False), "it reached the server, who may count it"
     if kind is not RetryLater and kind is not BadCalls:
         assert name in str(error)
         assert error.hint
@@ -328,12 +329,14 @@ def test_connection_refused() -> None:
         error = failure(f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
     assert type(error) is RetryLater
     assert str(error) == "segment: 127.0.0.1 refused the connection"
+    assert error.unsent
 
 
 def test_host_name_unknown() -> None:
     error = failure("http://segment.invalid/v1")
     assert type(error) is RetryLater
     assert str(error) == "segment: the host name segment.invalid cannot be resolved"
+    assert error.unsent
 
 
 @pytest.mark.parametrize(

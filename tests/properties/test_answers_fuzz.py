@@ -30,7 +30,7 @@ from audience_sync.errors import (
     DestinationPaused,
     RetryLater,
 )
-from audience_sync.pipeline.ports import MemberCalls
+from audience_sync.pipeline.ports.sending import MemberCalls
 
 DEADLINE = 0.3
 LATE = 10.0

@@ -86,11 +86,15 @@ WORDS = st.sampled_from(
 TEXTS = WORDS | st.text(st.characters(exclude_characters="\0/", categories=None), max_size=8)
 
 
+LEFT_OUT = ("init", "run", "sandbox")
+"""The first writes the configuration anew, the others go on until a signal comes."""
+
+
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
-        elif name != "init":  # it writes the configuration anew
+        elif name not in LEFT_OUT:
             yield (*path, name)
 
 

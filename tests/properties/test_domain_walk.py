@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audience_sync.domain.audience import Kind, Row, Tell
 from audience_sync.domain.change import Change, is_told
-from audience_sync.domain.walk import Standing, as_state, first_of_each, survey, walk
+from audience_sync.domain.walk import Standing, Told, as_state, first_of_each, survey, to_come, walk
 
 Membership = dict[str, Row]
 
@@ -41,16 +41,41 @@ def states(user_ids: Sequence[str], now: Membership) -> list[Change]:
     return [as_state(user_id, now.get(user_id)) for user_id in user_ids]
 
 
+def taken_up(net: Iterable[Change], standing: list[Standing], told: Told) -> list[str]:
+    again = list[str]()
+    survey(net, standing, told, again.append)
+    return again
+
+
 @given(MEMBERSHIPS, MEMBERSHIPS, STANDING, TELL, KINDS)
 def test_the_survey_counts_what_is_walked(
     then: Membership, now: Membership, standing: dict[str, bool], tell: set[Tell], kind: Kind
 ) -> None:
     told = partial(is_told, tell=tell, kind=kind)
-    found = survey(diff(then, now), listed(standing), told)
-    walked = list(walk(diff(then, now), states(found.again, now), told))
-    assert found.total == len(walked)
+    again = list[str]()
+    total = survey(diff(then, now), listed(standing), told, again.append)
+    walked = list(walk(diff(then, now), states(again, now), told))
+    assert total == len(walked)
     ids = [change.user_id for change in walked]
     assert ids == sorted(set(ids), key=str.encode), "not in order, or somebody twice"
+
+
+@given(MEMBERSHIPS, MEMBERSHIPS, STANDING, TELL, KINDS)
+def test_what_is_foreseen_is_what_is_walked(
+    then: Membership, now: Membership, standing: dict[str, bool], tell: set[Tell], kind: Kind
+) -> None:
+    told = partial(is_told, tell=tell, kind=kind)
+    again = taken_up(diff(then, now), listed(standing), told)
+    walked = list(walk(diff(then, now), states(again, now), told))
+    foreseen = to_come(
+        diff(then, now),
+        listed(standing),
+        told,
+        lambda user_ids: {user_id: as_state(user_id, now.get(user_id)) for user_id in user_ids},
+    )
+    assert [(c.user_id, c.kind, c.after) for c in foreseen] == [
+        (c.user_id, c.kind, c.after) for c in walked
+    ]
 
 
 @given(MEMBERSHIPS, MEMBERSHIPS, STANDING, TELL, KINDS)
@@ -59,8 +84,8 @@ def test_who_is_told_and_what(
 ) -> None:
     told = partial(is_told, tell=tell, kind=kind)
     net = {change.user_id: change for change in diff(then, now)}
-    found = survey(net.values(), listed(standing), told)
-    walked = {c.user_id: c for c in walk(net.values(), states(found.again, now), told)}
+    again = taken_up(net.values(), listed(standing), told)
+    walked = {c.user_id: c for c in walk(net.values(), states(again, now), told)}
     for user_id in IDS:
         stands, change, was_told = user_id in standing, net.get(user_id), walked.get(user_id)
         asked_for = standing.get(user_id, False)
@@ -69,10 +94,10 @@ def test_who_is_told_and_what(
             # Always the state of now, and never as an update: it has not entered there yet.
             assert was_told.after == now.get(user_id)
             assert was_told.kind is (Tell.ENTERED if user_id in now else Tell.EXITED)
-            assert user_id in found.again
+            assert user_id in again
         elif change is not None and told(change):
             assert was_told == change
-            assert user_id not in found.again
+            assert user_id not in again
         else:
             assert was_told is None, "told without a reason"
 
@@ -87,7 +112,7 @@ def test_it_goes_on_after_any_position(
 ) -> None:
     told = partial(is_told, tell=tell, kind=Kind.AUDIENCE)
     net = diff(then, now)
-    again = states(survey(net, listed(standing), told).again, now)
+    again = states(taken_up(net, listed(standing), told), now)
 
     def after(changes: list[Change]) -> list[Change]:
         return [c for c in changes if position is None or c.user_id > position]

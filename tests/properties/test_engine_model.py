@@ -11,14 +11,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audience_sync.domain.audience import ColumnType, Kind
 from audience_sync.domain.guard import Counts
 from audience_sync.engines.duckdb import DuckDBEngine
 from audience_sync.errors import SourceRefused
-from audience_sync.pipeline.ports import Engine
+from audience_sync.pipeline.ports.reading import Engine
 from tests.fakes.memberships import (
     Members,
     by_bytes,
@@ -111,6 +111,16 @@ def test_a_comparison_finds_what_a_loop_would_find(
 @pytest.mark.timeout(400)
 @settings(max_examples=60)
 @given(history=st.none() | HISTORY, read=READ, batch_rows=st.integers(1, 5))
+@example(  # of b a row without a value, and one that is refused, beside somebody who is there twice
+    history=[{user: {"plan": "", "orders": 0, "score": 0.0} for user in "ab"}],
+    read=[
+        ("a", {"plan": "", "orders": 0, "score": 0.1}),
+        ("a", {"plan": "", "orders": 0, "score": 0.1}),
+        ("b", {"plan": "", "orders": 0, "score": None}),
+        ("b", {"plan": "", "orders": 0, "score": math.nan}),
+    ],
+    batch_rows=1,
+)
 def test_of_a_computed_trait_every_user_has_one_value(
     engine: Engine,
     history: list[Members] | None,

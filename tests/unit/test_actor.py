@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from audience_sync.cli.actor import actor
+from audience_sync.actor import actor
 
 
 def test_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:

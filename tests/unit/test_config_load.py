@@ -114,7 +114,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     text = (
         "store = { url = 'sqlite+pysqlite:///a/../s.db?x=1', keep = '12w' }\n"
         "schedule = { every = '0 */3 * * *', timezone = 'Europe/Berlin' }\n"
-        "guard = { max_exits = '0.5 %', floor = 7 }\n"
+        "guard = { max_exits = '0.5 %', max_exits_24h = '2400%', floor = 7 }\n"
         "engine = { memory_limit = '1.5GiB', threads = 3, spill = 'tmp' }\n"
         + with_segment("${K}")
         .replace(
@@ -134,7 +134,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert config.schedule.every.next_after(
         datetime(2026, 1, 1, 0, 30, tzinfo=UTC), 0.5
     ) == datetime(2026, 1, 1, 2, 0, tzinfo=UTC)
-    assert config.guard == Limits(max_exits=0.005, floor=7)
+    assert config.guard == Limits(max_exits=0.005, max_exits_24h=24.0, floor=7)
     assert config.engine.memory_limit == 3 * 2**29
     assert (config.engine.threads, config.engine.spill) == (3, tmp_path / "tmp")
     segment = config.destinations["segment"]
@@ -147,7 +147,7 @@ def test_everything_that_can_be_said(tmp_path: Path) -> None:
     assert audience.key == "vips"
     assert audience.query == "SELECT ${not filled} FROM 'orders.csv'\n"
     assert audience.cadence == Every(timedelta(minutes=90), timedelta(minutes=90))
-    assert audience.limits == Limits(max_exits=1.0, floor=7)
+    assert audience.limits == Limits(max_exits=1.0, max_exits_24h=24.0, floor=7)
     assert audience.tell == {Tell.UPDATED}
     assert (audience.owner, audience.description, audience.tags) == ("crm", "x", ("a", "b"))
     assert (audience.kind, audience.explicit_key) == (Kind.AUDIENCE, True)
@@ -412,6 +412,52 @@ def test_secrets_are_remembered(tmp_path: Path) -> None:
     }
 
 
+# The status server
+
+
+STATUS_TOKEN = "4fb2c19e07d86a35"
+
+
+def test_without_the_table_nothing_listens(tmp_path: Path) -> None:
+    assert loaded(tmp_path, SMALLEST).config.status is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ("127.0.0.1", 8340)),
+        ('listen = "localhost:9000"', ("127.0.0.1", 9000)),
+        ('listen = "[0:0::1]:0"', ("::1", 0)),
+        ('listen = "127.8.8.8:1"', ("127.8.8.8", 1)),
+        ('listen = "0.0.0.0:8340"\ntoken = "${TOKEN}"', ("0.0.0.0", 8340)),
+        ('listen = "[::]:65535"\ntoken = "${TOKEN}"', ("::", 65535)),
+    ],
+)
+def test_where_the_status_server_listens(
+    tmp_path: Path, lines: str, expected: tuple[str, int]
+) -> None:
+    found = loaded(tmp_path, f"[status]\n{lines}\n{SMALLEST}", {"TOKEN": STATUS_TOKEN})
+    assert found.config.status is not None
+    assert tuple(found.config.status.listen) == expected
+    assert found.warnings == ()
+    assert found.secrets == ({STATUS_TOKEN} if "TOKEN" in lines else set())
+    assert STATUS_TOKEN not in repr(found.config)
+
+
+def test_the_names_of_the_status_server(tmp_path: Path) -> None:
+    found = loaded(tmp_path, f'[status]\nhosts = ["Sync.Example.com.", "node-7"]\n{SMALLEST}')
+    assert found.config.status is not None
+    assert found.config.status.hosts == ["sync.example.com", "node-7"]
+
+
+def test_a_status_token_in_the_file_is_a_warning(tmp_path: Path) -> None:
+    found = loaded(tmp_path, f'[status]\ntoken = "{STATUS_TOKEN}"\n{SMALLEST}')
+    (warning,) = found.warnings
+    assert "status.token: the secret stands in the file itself" in warning
+    assert "${STATUS_TOKEN}" in warning
+    assert found.secrets == {STATUS_TOKEN}
+
+
 # The example, the schema, the imports
 
 
@@ -442,7 +488,8 @@ def test_what_the_example_comments_out_is_good_too(tmp_path: Path) -> None:
     assert isinstance(plain, SegmentDestination)
     # It shows every key, and the defaults as they are.
     assert shown.model_fields_set == set(SegmentDestination.model_fields)
-    assert shown.model_copy(update={"integrations": {}}) == plain
+    assert shown.quota == 1_000_000
+    assert shown.model_copy(update={"integrations": {}, "quota": None}) == plain
 
 
 def test_the_schema_describes_what_a_person_writes() -> None:

@@ -109,8 +109,8 @@ VALUES = [
     ('name = "Winback"', 'nam = "x"', '13: audiences[0].nam: unknown key (did you mean "name"?)'),
     ('name = "Winback"', "", "12: audiences[0].name: is missing"),
     ("[store]", "[stor]", '1: stor: unknown key (did you mean "store"?)'),
-    ("[store]", "[status]\n[store]", '1: status: unknown key (known: "audiences", "computed_'),
-    ("[store]", "[state]\n[store]", '1: state: unknown key (did you mean "store"?)'),
+    ("[store]", "[panel]\n[store]", '1: panel: unknown key (known: "audiences", "computed_tra'),
+    ("[store]", "[stroe]\n[store]", '1: stroe: unknown key (did you mean "store"?)'),
     ("[store]", "[[computed_trait]]\n[store]", "1: computed_trait: unknown key (did you mean"),
     ("[store]", "[crisp]\n[store]", "1: crisp: unknown key (known: "),
     ("[store]", "store.kep = '1d'\n#", '1: store.kep: unknown key (did you mean "keep"?)'),
@@ -125,10 +125,14 @@ VALUES = [
     ('type = "files"', "type = 4", "4: sources.shop.type: expected a string, found an integer"),
     (
         'type = "segment"',
-        'type = "crisp"',
-        '10: destinations.segment.type: unknown type "crisp" (known: "ndjson", "segment")',
+        'type = "crips"',
+        '10: destinations.segment.type: unknown type "crips" (known: "crisp", "ndjson", "segment")',
     ),
-    ('type = "ndjson"', "", '6: destinations.calls.type: is missing (known: "ndjson", "segment")'),
+    (
+        'type = "ndjson"',
+        "",
+        '6: destinations.calls.type: is missing (known: "crisp", "ndjson", "segment")',
+    ),
     ('type = "ndjson"', "type = []", "7: destinations.calls.type: expected a string, found an arr"),
     ("[destinations.calls]", '[destinations."a b"]', '6: destinations."a b": a name has at most'),
     ('path = "calls.ndjson"', "", "6: destinations.calls.path: is missing"),
@@ -399,6 +403,37 @@ VALUES = [
     ),
     (
         '"${KEY}"',
+        '"${KEY}"\nquota = "5000"',
+        "12: destinations.segment.quota: write a whole number a day",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nquota = "5000/h"',
+        "12: destinations.segment.quota: write a whole number a day",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nquota = 5000',
+        '12: destinations.segment.quota: expected a string, found an integer (such as "5000/day")',
+    ),
+    ('"${KEY}"', '"${KEY}"\nquota = "0/day"', "12: destinations.segment.quota: must be above z"),
+    (
+        '"${KEY}"',
+        f'"${{KEY}}"\nquota = "{"9" * 5000}/day"',
+        "12: destinations.segment.quota: must be at most",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nquota = "1/day"',
+        "12: destinations.segment.quota: with this reserve it is 0 for first deliveries and 1 for",
+    ),
+    (
+        '"${KEY}"',
+        '"${KEY}"\nquota = "5/day"\ncalls = ["identify", "track"]',
+        "12: destinations.segment.quota: with this reserve it is 4 for first deliveries and 1 for",
+    ),
+    (
+        '"${KEY}"',
         '"${KEY}"\nreserve = "0%"',
         "12: destinations.segment.reserve: must be from 1% to",
     ),
@@ -456,15 +491,44 @@ VALUES = [
     ),
 ]
 
+STATUS = [
+    (
+        'listen = "0.0.0.0:8340"',
+        "listen: other machines can reach it, and there is no token (wr",
+    ),
+    ('listen = "[::]:8340"', "listen: other machines can reach it, and there is no token"),
+    ('listen = "192.0.2.7:8340"', "listen: other machines can reach it, and there is no token"),
+    ('listen = "127.0.0.1"', 'listen: write an address and a port, such as "127.0.0.1:8340" (f'),
+    ('listen = ""', "listen: write an address and a port"),
+    ('listen = "::1:8340"', "listen: write an address and a port"),
+    ('listen = "http://127.0.0.1:8340"', "listen: write an address and a port"),
+    ('listen = ":8340"', 'listen: names no address; write "127.0.0.1" for this machine'),
+    ('listen = "127.0.0.1:65536"', "listen: the port must be a number up to 65535 (found"),
+    ('listen = "127.0.0.1:-1"', "listen: write an address and a port"),
+    ('listen = "127.1:8340"', "listen: the address must be an IP"),
+    ('listen = "[127.0.0.1]:8340"', "listen: the address must be an IP"),
+    ('listen = "sync.example.com:8340"', "listen: the address must be an IP"),
+    ("listen = 8340", "listen: expected a string, found an integer"),
+    ('token = ""', "token: is empty; openssl rand -hex 24 makes one"),
+    ('token = "0123456789abcde"', "token: has fewer than 16 characters; openssl"),
+    ('token = "${KEY} ${KEY}"', "token: may hold A-Z a-z 0-9 - . _ ~ + / and = at its end"),
+    ('token = "YOUR_STATUS_TOKEN"', "token: is a placeholder, not a token"),
+    ('hosts = "sync.example.com"', "hosts: expected an array, found a string"),
+    ('hosts = ["https://sync.example.com"]', "hosts[0]: write a host name without scheme and port"),
+    ('hosts = ["a", "sync.example.com:80"]', "hosts[1]: write a host name without scheme and po"),
+    ('hosts = ["*.example.com"]', "hosts[0]: write a host name"),
+    ('lisen = "127.0.0.1:1"', 'lisen: unknown key (did you mean "listen"?)'),
+]
+
 PLACEHOLDERS = (
     "YOUR_WRITE_KEY", "your-key-here", "<write key>", "changeme", "CHANGE_ME", "xxx", "XXXXXXXX",
     "replace-me", "TODO", "***", "...", "{{key}}", "insert_key_here", "write_key", "placeholder",
 )  # fmt: skip
 
 ENDPOINTS = [
-    ("http://api.segment.io/v1", "sends the write key in the clear; http:// is for loopback only"),
-    ("http://127.0.0.1.evil.example/v1", "sends the write key in the clear"),
-    ("http://0.0.0.0/v1", "sends the write key in the clear"),
+    ("http://api.segment.io/v1", "sends the key in the clear; http:// is for loopback only"),
+    ("http://127.0.0.1.evil.example/v1", "sends the key in the clear"),
+    ("http://0.0.0.0/v1", "sends the key in the clear"),
     ("ftp://h/v1", "must start with https://"),
     ("api.segment.io/v1", "is not an address like scheme://host/path"),
     ("https:///v1", "names no host"),
@@ -482,6 +546,12 @@ ENDPOINTS = [
 def test_a_bad_value(tmp_path: Path, old: str, new: str, expected: str) -> None:
     found = problems(tmp_path, edited(old, new))
     assert any(f"config.toml:{expected}" in problem for problem in found), found
+
+
+@pytest.mark.parametrize(("line", "expected"), STATUS)
+def test_a_bad_status_table(tmp_path: Path, line: str, expected: str) -> None:
+    (found,) = problems(tmp_path, f"[status]\n{line}\n{GOOD}")
+    assert found.startswith(f"config.toml:2: status.{expected}")
 
 
 @pytest.mark.parametrize("text", PLACEHOLDERS)

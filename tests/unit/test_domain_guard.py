@@ -62,6 +62,15 @@ def test_limits_are_exact_where_floats_are_not() -> None:
     assert reasons(counts(800, exited=233), limits)
 
 
+def test_an_audience_may_change_more_than_once_a_day() -> None:
+    """Who looked at a cart in the last hour, say."""
+    hourly = Limits(max_exits=1.0, max_exits_24h=24.0)
+    day = Window(members_at_start=1_000, unapproved_exits=23_100)
+    assert judge(counts(1_000, exited=900, entered=900), day, hourly, first=False).reasons == ()
+    (reason,) = judge(counts(1_000, exited=901, entered=901), day, hourly, first=False).reasons
+    assert reason == "2400.1 % would have left within 24 h (limit 2400 %)"
+
+
 def test_the_limits_of_an_audience_replace_the_general_ones() -> None:
     strict = Limits(max_exits=0.01, floor=0)
     assert reasons(counts(2_000, exited=20), strict) == ()

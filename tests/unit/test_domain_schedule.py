@@ -82,7 +82,8 @@ def test_the_next_time_is_drawn_from_the_range(draw: float, hours: int) -> None:
         (NOON - HOUR, None, True),
         (NOON - HOUR, NOON, True),
         (NOON - 9 * HOUR, NOON - 8 * HOUR, True),
-        (NOON - HOUR, NOON + timedelta(microseconds=1), False),
+        (NOON - HOUR, NOON + timedelta(microseconds=999_999), True),
+        (NOON - HOUR, NOON + timedelta(seconds=1), False),
         (NOON, NOON + HOUR, False),
         (NOON + HOUR, NOON + 2 * HOUR, True),
     ],
@@ -92,6 +93,7 @@ def test_the_next_time_is_drawn_from_the_range(draw: float, hours: int) -> None:
         "captured, nothing planned",
         "due now",
         "missed",
+        "due within this second, to which cycle times are cut",
         "not yet",
         "just captured",
         "captured in the future: the clock went back",
@@ -99,3 +101,10 @@ def test_the_next_time_is_drawn_from_the_range(draw: float, hours: int) -> None:
 )
 def test_is_due(last: datetime | None, due: datetime | None, now_due: bool) -> None:
     assert is_due(NOON, last=last, due=due, clock=NOON) is now_due
+
+
+def test_nobody_is_due_for_the_time_that_was_captured_last() -> None:
+    """The clock went back since this cycle began, and another one was quicker."""
+    last, due = NOON, NOON + HOUR
+    assert not is_due(NOON, last=last, due=due, clock=NOON - 2 * HOUR)
+    assert is_due(NOON - 2 * HOUR, last=last, due=due, clock=NOON - 2 * HOUR)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
+from audience_sync.domain import walk
 from audience_sync.domain.audience import Tell
 from audience_sync.domain.change import Change
 from audience_sync.domain.walk import as_told
@@ -18,7 +21,7 @@ def exited(*user_ids: str) -> list[Change]:
 
 
 def new(members: Sequence[Change], *told: tuple[str | None, list[Change]]) -> list[str]:
-    found = list(as_told(members, told))
+    found = [change for change in as_told(members, told) if change.after is not None]
     assert [change.user_id for change in found] == [change.user_id for change in members]
     assert {change.kind for change in found} <= {Tell.ENTERED, Tell.UPDATED}
     return [change.user_id for change in found if change.kind is Tell.ENTERED]
@@ -46,3 +49,27 @@ def test_the_last_time_counts() -> None:
 def test_one_who_was_told_once_is_known() -> None:
     """Told of the first snapshot, then in part of a later one in which ``b`` had come."""
     assert new(entered("a", "b", "c"), (None, entered("b", "c")), ("b", [])) == ["c"]
+
+
+def test_who_has_left_is_told_so_wherever_the_destination_was_told() -> None:
+    """``c`` left since the first time, ``d`` was beyond the position of the second."""
+    told = [(None, exited("c")), ("b", exited("c", "d"))]
+    found = list(as_told(entered("a", "b"), told))
+    assert [c.user_id for c in found if c.kind is Tell.EXITED] == ["c", "d"]
+    assert found == sorted(found, key=lambda change: change.user_id)
+
+
+def test_states_of_those_who_stand_are_asked_for_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(walk, "AT_A_TIME", 4)
+    asked: list[list[str]] = []
+
+    def unchanged(user_ids: Sequence[str]) -> dict[str, Change]:
+        asked.append(list(user_ids))
+        return {user_id: walk.as_state(user_id, {}) for user_id in user_ids}
+
+    stand = [walk.Standing(user_id=user_id, retry=True) for user_id in "acefg"]
+    found = walk.to_come(entered("b", "d"), stand, lambda _change: True, unchanged)
+    assert [change.user_id for change in found] == list("abcdefg")
+    assert asked == [["a", "c"], ["e", "f", "g"]]

@@ -25,6 +25,7 @@ PLANTED = {
     "engines/planted.py": "import sqlalchemy",
     "cli/planted.py": "import duckdb",
     "destinations/planted.py": "import httpx",
+    "scheduler/planted.py": "import uvicorn",
     "__main__.py": "import audience_sync.config",
 }
 

@@ -17,14 +17,14 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from audience_sync.engines.instance import spill_folder
-print(spill_folder(Path(sys.argv[1])), flush=True)
+print(spill_folder(Path(sys.argv[1])).folder, flush=True)
 time.sleep(60)
 """
 
 
 def test_folders_are_private_and_apart(tmp_path: Path) -> None:
     parent = tmp_path / "spill"
-    one, other = spill_folder(parent), spill_folder(parent)
+    one, other = spill_folder(parent).folder, spill_folder(parent).folder
     assert one != other
     assert one.stat().st_mode & 0o077 == 0
     assert parent.stat().st_mode & 0o077 == 0
@@ -54,7 +54,7 @@ def test_many_processes_start_and_end_at_once(tmp_path: Path) -> None:
     """Who sweeps may meet a folder that another process removes, or has just made."""
     program = (
         "import sys, pathlib; from audience_sync.engines.instance import spill_folder\n"
-        "for _ in range(60): assert spill_folder(pathlib.Path(sys.argv[1])).is_dir()"
+        "for _ in range(60): assert spill_folder(pathlib.Path(sys.argv[1])).folder.is_dir()"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "spill")]) for _ in range(6)
