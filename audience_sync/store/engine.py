@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,14 +208,29 @@ def _sqlite_settings(connection: sqlite3.Connection, _record: object) -> None:
     # Python would open deferred transactions of its own, whose upgrade to a write fails at
     # once and ignores busy_timeout; so it opens none and _sqlite_begin does.
     connection.isolation_level = None
+    _with_wal(connection)
     for pragma in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         f"busy_timeout = {LOCK_WAIT * 1000}",
         "journal_size_limit = 67108864",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _with_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait where this meets another process that does the same to a new file;
+    where it does wait it has waited for longer than we would go on."""
+    until = time.monotonic() + LOCK_WAIT / 2
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def _sqlite_begin(connection: Connection) -> None:

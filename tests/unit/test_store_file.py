@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+import threading
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,20 @@ def test_a_file_that_may_not_be_looked_at_is_not_a_missing_store() -> None:
             with as_nobody(), pytest.raises(StoreFailed) as error:
                 migrate.version(database)
             assert "the permissions of [store] url" in str(error.value.hint)
+
+
+def test_a_new_file_that_another_process_begins_too_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch(mode=0o600)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ends = threading.Timer(0.2, other.execute, ["COMMIT"])
+        ends.start()
+        database = Database(f"sqlite:///{path}")
+        migrate.upgrade(database)
+        ends.join()
+        assert migrate.version(database) == migrate.HEAD
+        database.close()
 
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
