@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.acceptance.program import LONGEST, TOP, Done, free_port
+from tests.acceptance.program import LONGEST, TOP, Done, free_port, whole_lines
 from tests.fakes.tracking_api import Served
 
 DEPLOY = TOP / "deploy"
@@ -155,7 +155,7 @@ def seconds(text: str) -> float:
 
 def told(served: Served) -> list[str]:
     """Who was told of, as often as that was done."""
-    return sorted(json.loads(line)["userId"] for line in served.log.read_text().splitlines())
+    return sorted(json.loads(line)["userId"] for line in whole_lines(served.log))
 
 
 def everybody() -> list[str]:

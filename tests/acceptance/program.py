@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ SPANS = "SELECT state, accepted, total FROM span ORDER BY id"
 
 NEW_STORE = "new store: state.db knows of nobody who was told, so every member is told\n"
 """What a first run says to standard error."""
+
+MOVED_CLOCK = """
+import os, time_machine
+time_machine.travel(os.environ["MOVED_TO"], tick=True).start()
+"""
 
 CALLS = '[destinations.calls]\ntype = "ndjson"\npath = "calls.ndjson"\n'
 
@@ -63,9 +69,10 @@ class Program:
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str) -> Done:
+    def run(self, *arguments: str, script: str | None = None) -> Done:
+        """``script``: Python that is run in place of the program, with its arguments."""
         done = subprocess.run(
-            [*command(), *arguments],
+            [*(command() if script is None else [sys.executable, "-c", script]), *arguments],
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -75,6 +82,17 @@ class Program:
             timeout=LONGEST,
         )
         return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def by_clock(self, clock: datetime) -> Program:
+        """The same, whose clock starts at ``clock`` in each run.
+
+        The leases, whose times are those of the database and of the boot, go by the real one.
+        """
+        hook = self.folder / "clock"  # Python runs a ``sitecustomize`` before anything else
+        hook.mkdir(exist_ok=True)
+        (hook / "sitecustomize.py").write_text(MOVED_CLOCK)
+        moved = {"PYTHONPATH": f"{hook}:{TOP}", "MOVED_TO": clock.isoformat()}
+        return replace(self, variables=self.variables | moved)
 
     def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
         streams: dict[str, Any] = {
@@ -139,7 +157,7 @@ class Program:
 
     def calls(self, name: str = "calls.ndjson") -> list[dict[str, Any]]:
         path = self.folder / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
 
     def stored(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the store; a look at it costs no run of the program."""
@@ -170,6 +188,11 @@ def segment(name: str, endpoint: str, more: str = "") -> str:
         f'[destinations.{name}]\ntype = "segment"\nwrite_key = "${{WRITE_KEY}}"\n'
         f'endpoint = "{endpoint}"\n{more}\n'
     )
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Of a file that somebody is writing: what one call writes may be seen in part."""
+    return path.read_text().rpartition("\n")[0].splitlines()
 
 
 def told(calls: Iterable[Mapping[str, Any]], key: str = "vip") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -22,6 +23,8 @@ from tests.acceptance.program import Done, Program, wait_until
 from tests.fakes.crisp import Crisp, crisp_sandbox
 
 SECRET = "sandbox-key"
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+"""For a test whose runs must be of one day."""
 DATA = "PATCH people/data/{who} 200"
 CREATED = "POST people/profile 201"
 
@@ -161,6 +164,7 @@ def test_a_used_up_quota_rejects_nobody(tmp_path: Path) -> None:
 
 
 def test_our_own_quota_is_kept_to_the_request(shop: Shop) -> None:
+    shop.program = shop.program.by_clock(NOON)
     shop.configure("vip", more='quota = "40/day"')
     shop.program.members("vip", range(30))
     done = shop.sync("--json").json()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def test_five_changes_of_one_member_are_one_request(shop: Shop) -> None:
 
 def test_a_first_delivery_of_several_days_says_what_bulk_would_take(shop: Shop) -> None:
     """Everybody is known at Crisp by another audience, which has used up the quota of the day."""
+    noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    shop = replace(shop, program=shop.program.by_clock(noon))
     shop.configure('quota = "1000/day"', ["vip"])
     shop.members({"vip": {f"u{n:04}": (f"u{n:04}@example.com", "Ana") for n in range(40)}})
     shop.sync()

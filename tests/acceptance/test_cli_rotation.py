@@ -14,7 +14,7 @@ from tests.acceptance.program import LONGEST, NEW_STORE, Done, Program, people
 from tests.fakes.tracking_api import Served, serve
 
 OLD, NEW = "old-key-7Hq/2w==", "new-key-9Xz/4v=="
-MEMBERS = 240
+MEMBERS = 720
 AT_ONCE = 4
 PLACE = """
 [destinations.seg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def program(tmp_path: Path) -> Program:
     made.configure()
     made.members("vip", range(3))
     return made
+
+
+HELD = """
+import importlib.abc, sys
+from audience_sync.__main__ import main
+
+class Held(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "audience_sync.cli.main":
+            print("loading", flush=True)
+            sys.stdin.readline()
+
+sys.meta_path.insert(0, Held())
+main()
+"""
 
 
 def has_begun(process: subprocess.Popen[str]) -> bool:
@@ -70,8 +86,18 @@ def test_a_wrong_configuration_is_told_all_the_same(program: Program) -> None:
 def test_other_commands_end_as_ever(
     program: Program, command: list[str], number: int, code: int
 ) -> None:
-    with program.start(*command) as process:
-        wait_until(lambda: has_begun(process))
+    """The signal comes while the program is being loaded."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, *command],
+        cwd=program.folder,
+        env=program.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
         process.send_signal(number)
-        out, err = process.communicate()
+        out, err = process.communicate("go on\n")
     assert (process.returncode, out, err.strip()) == (code, "", "")

@@ -89,12 +89,12 @@ def test_nothing_is_captured_before_it_is_due_also_after_a_restart(program: Prog
     for is_new in (True, False):
         with running(program) as daemon:
             daemon.wait_for("started")
-            made = [line["store"] for line in daemon.said("a new store was made")]
-            assert made == ([str(program.folder / "state.db")] if is_new else [])
             wait_until(lambda: len(program.calls()) == 30)
             program.members("vip", range(10, 40))
             time.sleep(1.5)  # a cycle that should not be
             assert daemon.stop() == 0
+            made = [line["store"] for line in daemon.said("a new store was made")]
+            assert made == ([str(program.folder / "state.db")] if is_new else [])
     assert len(program.calls()) == 30
     assert program.stored("SELECT count(*) FROM run WHERE kind = 'capture'") == [(1,)]
 

@@ -67,11 +67,13 @@ def vip(crisp: Crisp) -> dict[str, Any]:
     return {p["email"]: p["data"].get("vip") for p in crisp.people().values()}
 
 
-@pytest.mark.parametrize("at", [20, 52])
-def test_a_first_delivery_that_is_killed_takes_few_requests(tmp_path: Path, at: int) -> None:
-    """While people are listed, and while they are told."""
+@pytest.mark.parametrize(("at", "rate"), [(20, 200), (52, 10)])
+def test_a_first_delivery_that_is_killed_takes_few_requests(
+    tmp_path: Path, at: int, rate: int
+) -> None:
+    """While people are listed, and while they are told: with few requests, so slowly."""
     with crisp_sandbox(existing(range(COUNT))) as crisp:
-        made = program(tmp_path, crisp, 200)
+        made = program(tmp_path, crisp, rate)
         made.members("vip", range(COUNT))
         assert killed_after(made, crisp, at)
         done = made.run("sync", "--all")

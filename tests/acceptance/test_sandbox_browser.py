@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from audience_sync.sandbox.options import failure
 from tests.acceptance.browser import chromium
@@ -152,8 +152,8 @@ def test_somebody_is_looked_for_without_a_script(browser: Browser, filled: Sandb
         box.fill("person15@example.com")
         page.get_by_label("Where").select_option("Segment")
         box.press("Enter")
-        assert page.get_by_role("status").inner_text().startswith("1 person for")
-        assert page.get_by_role("article").count() == 1
+        expect(page.get_by_role("status")).to_have_text(re.compile("^1 person for"))
+        expect(page.get_by_role("article")).to_have_count(1)
         page.get_by_text("1 event").click()
         assert page.get_by_text("Audience Entered").is_visible()
         assert page.get_by_label(re.compile("Name")).input_value() == "person15@example.com"
@@ -187,7 +187,7 @@ def test_it_can_be_used_from_the_keyboard(browser: Browser, filled: Sandbox) -> 
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "To the content"
         page.keyboard.press("Enter")
-        assert page.url.endswith("#content")
+        page.wait_for_url("**#content")
         for _ in range(3):
             page.keyboard.press("Tab")
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")

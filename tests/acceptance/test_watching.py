@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from prometheus_client import parser
 
 from tests.acceptance.daemon import ENDS_WITHIN, Daemon, running
-from tests.acceptance.program import TOP, Program, wait_until
+from tests.acceptance.program import TOP, Program, free_port, wait_until
 
 OPERATIONS = TOP / "docs" / "operations.md"
 TOKEN = "4fb2c19e07d86a35"
@@ -44,6 +45,17 @@ def port(daemon: Daemon, count: int = 1) -> int:
 
 def ask(port: int, path: str, **headers: str) -> httpx.Response:
     return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=30)
+
+
+def ports(daemon: Daemon) -> list[int]:
+    """All that it had; each try to reload has another until it may."""
+    return [int(line["port"]) for line in daemon.said("status server listens")]
+
+
+def is_ready(port: int) -> bool:
+    with suppress(httpx.TransportError):
+        return ask(port, "/readyz").status_code == 200
+    return False
 
 
 def samples(text: str) -> dict[str, float]:
@@ -106,20 +118,22 @@ def test_a_port_that_is_taken_keeps_a_reload_out_until_it_is_free(program: Progr
     with running(program) as daemon:
         at = port(daemon)
         daemon.wait_for("delivered")
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            number = other.getsockname()[1]
+        number = free_port()
+        with socket.create_server(("127.0.0.1", number)):
             more = f'[status]\nlisten = "127.0.0.1:{number}"\n'
             program.configure({"vip": ["calls"], "winback": ["calls"]}, more=more)
             daemon.send(signal.SIGHUP)
             (problem,) = daemon.wait_for("not reloaded")["problems"]
             assert f"status.listen: port {number} of 127.0.0.1 is taken by process" in problem
             assert not daemon.said("captured", audience="winback")
-            again = port(daemon, 2)
-            wait_until(lambda: ask(again, "/readyz").status_code == 200)
+            port(daemon, 2)
+            wait_until(lambda: is_ready(ports(daemon)[-1]))
         assert daemon.wait_for("reloaded")["audiences"] == 2
         assert ask(number, "/healthz").status_code == 200
         daemon.wait_for("captured", audience="winback")
-        for former in (at, again):
+        assert ports(daemon)[0] == at
+        assert ports(daemon)[-1] == number
+        for former in ports(daemon)[:-1]:
             with pytest.raises(httpx.ConnectError):
                 ask(former, "/healthz")
         assert daemon.stop() == 0

@@ -31,12 +31,13 @@ class World:
 
     def __init__(self, seed: int, patch: pytest.MonkeyPatch) -> None:
         self.draw = random.Random(seed)
+        self.wire = random.Random(seed + 1000)  # drawn from by the workers, in any order
         self.is_quiet = False
         self.commits = 10**6
         request, advance = Transport.request, Spans.advance
 
         def asked(transport: Transport, *what: Any, **named: Any) -> Reply:
-            chance = 1.0 if self.is_quiet else self.draw.random()
+            chance = 1.0 if self.is_quiet else self.wire.random()
             if chance < 0.02:
                 raise RetryLater("lost on the way", unsent=chance < 0.01)
             reply = request(transport, *what, **named)

@@ -250,7 +250,7 @@ class TestLooking:
     ) -> None:
         """New people make several sends of those who are looked at together."""
         monkeypatch.setattr("audience_sync.destinations.crisp_looking.SECOND_LOOK", 4.0)
-        with crisp_sandbox(stale=2.0) as running:
+        with crisp_sandbox(stale=3.8) as running:
             station = CrispStation(
                 database=database, crisp=running, other={"concurrency": concurrency}
             )

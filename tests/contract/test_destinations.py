@@ -477,7 +477,9 @@ class TestNdjson(DestinationTests):
             sender.send(calls[1:])
         assert path.read_bytes() == before
 
-    def test_both_lanes_may_append(self, path: Path) -> None:
+    def test_both_lanes_may_append(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("audience_sync.destinations.ndjson.LOCK_PATIENCE", 60.0)
+
         def deliver(lane: str) -> None:
             sender = ndjson(path).sender()
             for n in range(40):

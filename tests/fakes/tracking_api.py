@@ -268,6 +268,13 @@ class Options:
     until_eof: bool = False
 
 
+def _cut_unended(log: Path) -> None:
+    """The line of which a killed server had written a part, and which it never answered."""
+    if log.exists():
+        with log.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
 class TrackingApi(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -279,6 +286,7 @@ class TrackingApi(ThreadingHTTPServer):
         self._faults = faults(options.faults)
         self._faults_left = options.times
         self._counts = {"connections": 0, "requests": 0}
+        _cut_unended(options.log)
         self._log = options.log.open("a", encoding="utf-8")
         self._refused = Path(f"{options.log}.refused")
         self._refused.touch()

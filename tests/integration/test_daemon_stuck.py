@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from audience_sync import logs
 from audience_sync.scheduler import succession
@@ -38,18 +38,6 @@ def elapsed() -> Elapsed:
     return Elapsed()
 
 
-@pytest.fixture
-def untouched() -> Iterator[None]:
-    """Logging as it was."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:], level = before
-    root.setLevel(level)
-
-
-@pytest.mark.usefixtures("untouched")
 def test_a_line_that_nobody_reads_is_no_progress(
     monkeypatch: pytest.MonkeyPatch, elapsed: Elapsed
 ) -> None:
@@ -92,10 +80,7 @@ class Idle:
 
 
 def test_whoever_watches_is_told_of_a_thread_that_hangs(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    elapsed: Elapsed,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elapsed: Elapsed
 ) -> None:
     loaded = SimpleNamespace(secret_files=[], config=SimpleNamespace(status=None))
     app = SimpleNamespace(audiences={}, destinations={}, is_new=False, close=lambda: None)
@@ -135,7 +120,7 @@ def test_whoever_watches_is_told_of_a_thread_that_hangs(
             elapsed.seconds += 11
             yield None
             assert daemon.stuck()
-            wait_until(lambda: "stuck: who watches is told" in capsys.readouterr().out)
+            wait_until(lambda: "stuck: who watches is told" in [log["event"] for log in logs])
             assert "WATCHDOG=1" not in told()
             pulse.beat("look", 10)
             yield None
@@ -146,4 +131,5 @@ def test_whoever_watches_is_told_of_a_thread_that_hangs(
         notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "notify")}, os.getpid())
         daemon = Daemon(cast(Any, loaded), parts, heard=heard, notify=notify, pulse=pulse)
         steps = in_steps()
-        assert daemon.run() == 0
+        with capture_logs() as logs:
+            assert daemon.run() == 0

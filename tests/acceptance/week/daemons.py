@@ -166,9 +166,9 @@ class Crew:
 
     def kill(self, *names: str) -> None:
         """SIGKILL to all of them, then new ones at once."""
+        at = time.time()  # no later than any of them: another takes over at once
         for name in names:
             self.working[name].popen.kill()
-        at = time.time()
         for name in names:
             process = self.working[name]
             process.popen.wait()

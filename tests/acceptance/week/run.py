@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from tests.acceptance.program import wait_until
+from tests.acceptance.program import free_port, wait_until
 from tests.acceptance.week.configuration import MAIN, SECOND, Size, Stretch, configuration
 from tests.acceptance.week.daemons import Crew, Fault, Process, Watcher, drawn_times
 from tests.acceptance.week.world import Planned, live, write_sources
@@ -102,7 +102,7 @@ class Api:
     def __init__(self, log: Path, latency: float) -> None:
         self.log = log
         self._latency = latency
-        self._port = 0
+        self._port = free_port()
         self.start()
 
     @property
