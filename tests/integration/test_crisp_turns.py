@@ -104,7 +104,10 @@ class Shopping:
 
 @pytest.fixture
 def shopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shopping]:
-    """Nobody is to wait for anybody: what is much larger is always walked apart."""
+    """Nobody is to wait for anybody: what is much larger is always walked apart. And no quota is
+    used on two days, as it would be at midnight."""
+    for module in ("app", "bootstrap"):
+        monkeypatch.setattr(f"audience_sync.{module}.now", lambda: NOON)
     monkeypatch.setattr(send.Sending, "_sleep", lambda *_: None)
     monkeypatch.setattr(turns, "LONG", timedelta(0))
     with crisp_sandbox() as crisp:

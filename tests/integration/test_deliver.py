@@ -28,7 +28,7 @@ from audience_sync.errors import (
     RetryLater,
     StoreFailed,
 )
-from audience_sync.pipeline import send
+from audience_sync.pipeline import line, send
 from audience_sync.pipeline.allowance import Taken
 from audience_sync.pipeline.batches import AHEAD
 from audience_sync.pipeline.deliver import Walk
@@ -111,6 +111,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
+@pytest.fixture
+def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches begin in their order, however long a busy machine keeps one of them."""
+    monkeypatch.setattr(line, "LONGEST", 60.0)
+
+
 def jitter(draw: random.Random) -> Answer:
     """Answers come in any order."""
     return lambda _: time.sleep(draw.random() * 0.004)
@@ -188,14 +194,17 @@ def test_one_slow_answer_holds_the_position_but_not_the_others() -> None:
 
     def answer(user_ids: Sequence[str]) -> None:
         if "u00000" in user_ids:
-            assert arrived.wait(5)
+            assert arrived.wait(30)
             assert not delivery.spans.commits
         if "u00015" in user_ids:
             arrived.set()
 
     delivery.to.answer = answer
     delivery.walk()
-    assert delivery.spans.commits[0].position == "u00019"
+    # Which of the others were accepted before the slow one, nobody knows.
+    positions = [commit.position for commit in delivery.spans.commits]
+    assert positions[0] in ("u00004", "u00009", "u00014", "u00019")
+    assert positions[-1] == "u00099"
 
 
 def test_requests_keep_to_the_limits_of_calls_and_bytes() -> None:
@@ -433,6 +442,7 @@ def test_a_429_halves_the_rate_and_acceptances_bring_it_back(waits: list[float])
     assert apart[-1] == pytest.approx(0.1), "10 calls at 100/s"
 
 
+@pytest.mark.usefixtures("in_line")
 def test_credentials_refused_stop_at_once_and_lose_nothing() -> None:
     refused = of_user("u00035", lambda: CredentialsRefused("key refused (401)"))
     delivery = Delivery(200, refused, concurrency=3)
@@ -487,11 +497,12 @@ def test_a_probe_that_fails_is_the_only_request() -> None:
 # Stopping, leases, the store
 
 
+@pytest.mark.usefixtures("in_line")
 def test_a_stop_finishes_what_is_in_flight_and_nothing_more() -> None:
     delivery = Delivery(500, concurrency=3)
 
     def answer(_user_ids: Sequence[str]) -> None:
-        if len(delivery.to.requests) == 10:
+        if len(delivery.to.requests) >= 10:  # the tenth may see one more
             delivery.stop.set()
         time.sleep(0.03)
 
@@ -506,6 +517,7 @@ def test_a_stop_finishes_what_is_in_flight_and_nothing_more() -> None:
     assert delivery.repeats() == 0
 
 
+@pytest.mark.usefixtures("in_line")
 @pytest.mark.parametrize("rate", [1e9, 100.0])
 def test_a_stop_repeats_nothing_although_a_batch_was_late(rate: float) -> None:
     """Who comes after it would have been sent before it, and then it would not be sent."""
@@ -561,6 +573,7 @@ def test_a_stop_ends_a_wait_for_the_rate_or_a_retry() -> None:
         delivery.finish()
 
 
+@pytest.mark.usefixtures("in_line")
 def test_what_pauses_a_destination_is_told_although_we_stop() -> None:
     delivery = Delivery(500, concurrency=3)
 
@@ -588,7 +601,7 @@ def test_a_lease_that_runs_out_ends_the_walk() -> None:
     delivery = Delivery(400, concurrency=2)
 
     def answer(_user_ids: Sequence[str]) -> None:
-        if len(delivery.to.requests) == 9:
+        if len(delivery.to.requests) >= 9:  # the ninth may see one more
             delivery.lease.seconds = 0.5
         time.sleep(0.005)
 
@@ -651,6 +664,7 @@ def test_a_commit_that_fails_at_the_end_stops_those_that_still_wait() -> None:
     assert len(delivery.to.requests) <= 3
 
 
+@pytest.mark.usefixtures("in_line")
 def test_a_walk_that_cannot_read_on_still_commits_what_was_accepted() -> None:
     delivery = Delivery(2 * AHEAD)
     delivery.spans.broken_at = AHEAD + 50

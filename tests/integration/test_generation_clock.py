@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from apscheduler.schedulers import base
 
 from audience_sync import app, bootstrap
 from audience_sync.config.load import load
@@ -123,6 +125,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     for name in ("generation", "loop"):
         monkeypatch.setattr(f"audience_sync.scheduler.{name}.LOOK_EVERY", 0.05)
     assert loop.LOOK_EVERY == 0.05
+    # By the real clock each alarm has come: it would ring at once, and be set again, and again.
+    monkeypatch.setattr(base, "datetime", SimpleNamespace(now=lambda _zone: made()))
     return made
 
 

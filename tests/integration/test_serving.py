@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from audience_sync.serving.holder import holder
 from audience_sync.serving.names import is_ours
 from audience_sync.serving.server import Server
-from tests.acceptance.program import wait_until
+from tests.acceptance.program import free_port, wait_until
 
 
 @pytest.fixture
@@ -50,18 +50,19 @@ def test_a_client_is_known_by_its_address(server: Server) -> None:
 
 def test_who_holds_a_port_is_named_as_far_as_it_is_known() -> None:
     here, there = socket.socketpair()
-    listening = socket.create_server(("127.0.0.1", 0))
-    number = listening.getsockname()[1]
+    # An address and a port that nobody else has by chance, once it is not ours any more.
+    number, host = free_port(), "127.0.0.9"
+    listening = socket.create_server((host, number))
     us = f"process {os.getpid()} ("
     with here, there:
-        assert (holder("127.0.0.1", number) or "").startswith(us)
+        assert (holder(host, number) or "").startswith(us)
         assert (holder("0.0.0.0", number) or "").startswith(us)
         assert (holder("::", number) or "").startswith(us)
         assert holder("127.0.0.2", number) is None
         socket.send_fds(here, [b"!"], [listening.fileno()])
         listening.close()  # under way from us to us, it is in no process
-        assert holder("127.0.0.1", number) == f"a process of {getpass.getuser()}"
-    assert holder("127.0.0.1", number) is None
+        assert holder(host, number) == f"a process of {getpass.getuser()}"
+    assert holder(host, number) is None
 
 
 def test_a_port_that_is_held_on_every_address_of_ipv6() -> None:

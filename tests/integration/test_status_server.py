@@ -19,12 +19,13 @@ import pytest
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
+from audience_sync.destinations.transport import trusted
 from audience_sync.domain.audience import AudienceKey
 from audience_sync.errors import CannotListen
 from audience_sync.serving.server import STOPS_WITHIN
-from audience_sync.web import connection
+from audience_sync.web import connection, routes
 from audience_sync.web.server import StatusServer
-from tests.acceptance.program import wait_until
+from tests.acceptance.program import free_port, wait_until
 from tests.fakes.facts import Told, started
 from tests.fakes.wired import wired
 
@@ -51,6 +52,12 @@ def facts(tmp_path: Path) -> Iterator[Told]:
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, the store answers in time. To be used before ``server``."""
+    monkeypatch.setattr(routes, "PATIENCE", 30.0)
+
+
+@pytest.fixture
 def server(facts: Told) -> Iterator[StatusServer]:
     made = started(facts)
     yield made
@@ -59,11 +66,11 @@ def server(facts: Told) -> Iterator[StatusServer]:
 
 def ask(server: StatusServer, path: str, method: str = "GET", **headers: str) -> httpx.Response:
     url = f"http://127.0.0.1:{server.port}{path}"
-    return httpx.request(method, url, headers=headers, timeout=30)
+    return httpx.request(method, url, headers=headers, timeout=30, verify=trusted())
 
 
-def connected(server: StatusServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=30)
+def connected(server: StatusServer, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection((host, server.port), timeout=30)
 
 
 def said(server: StatusServer, request: bytes) -> bytes:
@@ -224,7 +231,7 @@ class TestPorts:
         server.stop()
 
     def test_the_same_port_at_once_after_a_stop(self, facts: Told) -> None:
-        first = started(facts)
+        first = started(facts, listen=("127.0.0.1", free_port()))
         ask(first, "/metrics")
         first.stop()
         again = started(facts, listen=("127.0.0.1", first.port))
@@ -245,6 +252,7 @@ class TestPorts:
 
 
 class TestClients:
+    @pytest.mark.usefixtures("patient")
     def test_two_hundred_at_once(self, server: StatusServer) -> None:
         gate = threading.Barrier(200)
 
@@ -314,18 +322,19 @@ class TestClients:
 class TestStopping:
     def test_soon_whatever_the_clients_do(self, facts: Told) -> None:
         before = serving()
-        server = started(facts)
-        silent, slow, deaf = (connected(server) for _ in range(3))
+        host = "127.0.0.9"  # where nobody else listens, when we do not any more
+        server = started(facts, listen=(host, 0))
+        silent, slow, deaf = (connected(server, host) for _ in range(3))
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: loc")
         deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with httpx.Client() as kept:
-            kept.get(f"http://127.0.0.1:{server.port}/healthz")
+            kept.get(f"http://{host}:{server.port}/healthz")
             begun = time.monotonic()
             server.stop()
             assert time.monotonic() - begun < STOPS_WITHIN
         assert serving() == before
         with pytest.raises(ConnectionRefusedError):
-            connected(server)
+            connected(server, host)
         for client in (silent, slow, deaf):
             client.close()
         server.stop()

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -19,11 +18,11 @@ from audience_sync.domain.audience import AudienceKey, OnRetire
 from audience_sync.domain.quota import Lane
 from audience_sync.store.migrate import HEAD
 from audience_sync.store.retirement import Retirement
-from audience_sync.web import metrics
+from audience_sync.web import metrics, routes
 from audience_sync.web.server import StatusServer
 from tests.acceptance.program import wait_until
 from tests.fakes.facts import Told, started
-from tests.fakes.snapshot_log import HOUR, Log, execute, new_lease, people
+from tests.fakes.snapshot_log import HOUR, START, Log, execute, new_lease, people
 from tests.fakes.teller import ANN, Teller
 from tests.fakes.wired import wired
 
@@ -58,8 +57,20 @@ def facts(app: App) -> Told:
 
 
 @pytest.fixture
-def server(facts: Told, monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusServer]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a store that can be read answers in time."""
+    for module in (metrics, routes):
+        monkeypatch.setattr(module, "PATIENCE", 30.0)
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scrape asks the store."""
     monkeypatch.setattr(metrics, "FRESH", 0.0)
+
+
+@pytest.fixture
+def server(facts: Told, patient: None, forgetful: None) -> Iterator[StatusServer]:
     made = started(facts)
     yield made
     made.stop()
@@ -127,6 +138,7 @@ class TestReadiness:
         assert (answer.status_code, answer.text) == (503, "the store is gone\n")
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_store_whose_file_is_gone(tmp_path: Path) -> None:
     app = wired(tmp_path, f"sqlite:///{tmp_path}/state.db")
     server = started(Told(app))
@@ -139,6 +151,7 @@ def test_a_store_whose_file_is_gone(tmp_path: Path) -> None:
     app.close()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_store_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the database says of it is not for everybody; the log has it, once."""
     app = wired(tmp_path, f"sqlite:///{tmp_path}/state.db")
@@ -157,6 +170,7 @@ def test_a_store_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "".join(capsys.readouterr()).count("file is not a database") == 1
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_server_that_refuses_us_is_not_told_about(
     postgres_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,18 +316,20 @@ class TestMetrics:
         assert f"delivery_last_success_timestamp_seconds{of_old}" not in found
         assert found[f"delivery_pending_members{of_old}"] == 1
 
-    def test_quotas(self, app: App, server: StatusServer) -> None:
+    @pytest.mark.usefixtures("patient", "forgetful")
+    def test_quotas(self, app: App, facts: Told) -> None:
+        server = started(facts, clock=lambda: START)  # a day that does not end meanwhile
         found = scraped(server)
         limit, used = (f"destination_quota_{what}_calls" for what in ("limit", "used"))
         assert found[f'{limit}{{destination="crm"}}'] == 1000
         assert found[f'{used}{{destination="crm"}}'] == 0
         assert f'{limit}{{destination="calls"}}' not in found
-        today = datetime.now(UTC).date()
         how = {"quota": 1000, "reserve": 0.2}
         for lane, calls in ((Lane.INITIAL, 20), (Lane.INCREMENTAL, 3)):
             lease = new_lease(app.database, f"deliver:crm:{lane}")
-            app.quotas.reserve("crm", lane, today, calls, **how, lease=lease)
+            app.quotas.reserve("crm", lane, START.date(), calls, **how, lease=lease)
         assert scraped(server)[f'{used}{{destination="crm"}}'] == 23
+        server.stop()
 
     def test_counters(self, facts: Told, server: StatusServer) -> None:
         counters = facts.counters

@@ -59,7 +59,7 @@ from tests.fakes.snapshot_log import EMAIL, HOUR, VIP, Log, Members, column, new
 
 IDS = ["a", "B", "c", "é", "f", "𝔸", "z"]
 ANN = Given(actor="ann@ops", reason="seen")
-MINUTE = timedelta(minutes=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 NUMBERS = count(1)
 FOREVER = 10**9
 EXAMPLES = 60
@@ -226,6 +226,8 @@ class World:
         sqlalchemy.event.listen(self.database._engine, "connect", _without_waiting_for_the_disk)
         self.log = Log(self.database)
         self.clock = self.log.clock
+        self.clock_moves = threading.Lock()
+        """A commit moves it, and so does what others do meanwhile, in another thread."""
         self.to = Heard(concurrency=concurrency, max_calls=2)
         self.spans = Watched(self.database, self.clock)
         self.orders = Orders(self.database, self.clock)
@@ -263,9 +265,13 @@ class World:
 
     def do(self, step: Step) -> None:
         name, value = step
-        self.clock.now += MINUTE
+        self._move_clock(MINUTE)
         method = getattr(self, f"_{name}")
         method() if value is None else method(value)
+
+    def _move_clock(self, by: timedelta) -> None:
+        with self.clock_moves:
+            self.clock.now += by
 
     def _capture(self, members: dict[str, Row]) -> None:
         """A destination that is gone stops no capture: there are others."""
@@ -277,12 +283,14 @@ class World:
             capture = self.log.capture(members)
             self.log.snapshots.unchanged(capture, self.log.lease, started_at=self.clock.now)
         else:
-            self.log.put(members, base=self.log.seq % 2 == 1)
+            with self.clock_moves:  # by an hour
+                self.log.put(members, base=self.log.seq % 2 == 1)
             self.members = members
 
     def _hold(self, members: dict[str, Row]) -> None:
         if self.log.seq and not self.admission().refusal(self.configured):
-            self.held = self.log.hold(members), members
+            with self.clock_moves:  # by an hour
+                self.held = self.log.hold(members), members
 
     def _approve(self) -> None:
         """What is held: a capture, and first deliveries."""
@@ -323,7 +331,7 @@ class World:
     def _committed(self, span: Span) -> None:
         """The books say exactly what is left of the walk."""
         assert span.books.remaining == len(list(self.spans.changes(span)))
-        self.clock.now += timedelta(seconds=1)
+        self._move_clock(SECOND)
 
     def _stop(self, requests: int) -> None:
         seen = count()
@@ -394,7 +402,7 @@ class World:
         self.to.refused = frozenset(user_ids)
 
     def _pass(self, hours: int) -> None:
-        self.clock.now += hours * HOUR
+        self._move_clock(hours * HOUR)
 
     def _retry(self) -> None:
         self.orders.retry([VIP], [self.to.name], ANN)
