@@ -20,6 +20,9 @@ LONGEST = timedelta(days=36_525)
 SAVED_UP = 1.0
 """Seconds of silence whose share may be sent at once."""
 
+STANDSTILL = 0.5
+"""Seconds that somebody may be late for their turn beyond that; more is time that was missed."""
+
 BLOCK_SECONDS = 5
 """So many seconds' worth of the rate are reserved of a quota at once."""
 
@@ -153,7 +156,7 @@ class Pace:
     free_at: float = field(init=False, default=-math.inf)
     asked_at: float = field(init=False, default=-math.inf)
     turns: list[Turn] = field(init=False, default_factory=list)
-    """Of pieces that may still wait."""
+    """Of pieces that wait."""
 
     def __post_init__(self) -> None:
         self.current = self.rate
@@ -167,17 +170,26 @@ class Pace:
         turn = Turn(max(self.free_at, now - SAVED_UP), amount / self.current)
         self.free_at = turn.at + turn.lasts
         self.asked_at = now
-        self.turns = [waiting for waiting in (*self.turns, turn) if waiting.at > now]
+        self.turns.append(turn)
         return turn
+
+    def gone(self, turn: Turn) -> None:
+        """Its pieces go."""
+        self.turns.remove(turn)
 
     def give_back(self, turn: Turn) -> None:
         """Its pieces do not go, nor do any that asked after them."""
-        self.turns = [waiting for waiting in self.turns if waiting is not turn]
+        self.turns.remove(turn)
         self.free_at -= turn.lasts
 
-    def wait(self, amount: int, now: float) -> float:
-        """Take ``amount`` pieces; seconds to wait before they may go, unless the rate falls."""
-        return max(0.0, self.turn(amount, now).at - now)
+    def catch_up(self, now: float) -> None:
+        """After a standstill (a stopped process, a frozen machine) no more than what is saved up
+        goes at once: everybody who waits is put off by the rest of the time that was missed."""
+        late = now - min((turn.at for turn in self.turns), default=now)
+        if late > SAVED_UP + STANDSTILL:
+            for turn in self.turns:
+                turn.at += late - SAVED_UP
+            self.free_at += late - SAVED_UP
 
     def change(self, rate: float, now: float) -> None:
         """Another rate from now on; how far it is slowed down stays."""

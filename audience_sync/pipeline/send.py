@@ -46,20 +46,25 @@ class SharedPace:
         self._lock = threading.Lock()
 
     def wait(self, amount: int, sleep: Callable[[float], None]) -> None:
-        """Take ``amount`` and wait until it may go, longer if the rate falls meanwhile.
+        """Take ``amount`` and wait until it may go, longer if the rate falls or we stand still.
 
         Args:
             sleep: for so many seconds. What it raises gives back what was taken.
         """
         with self._lock:
             waited_until = self._elapsed()
+            self._pace.catch_up(waited_until)
             turn = self._pace.turn(amount, waited_until)
-        at = turn.at
         try:
-            sleep(max(0.0, at - waited_until))
-            while turn.at > at:
-                waited_until, at = at, turn.at
-                sleep(at - waited_until)
+            while True:
+                at = turn.at
+                sleep(max(0.0, at - waited_until))
+                with self._lock:
+                    waited_until = max(at, self._elapsed())
+                    self._pace.catch_up(self._elapsed())
+                    if turn.at <= at:
+                        self._pace.gone(turn)
+                        return
         except BaseException:
             with self._lock:
                 self._pace.give_back(turn)

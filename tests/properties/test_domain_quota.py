@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,8 +9,11 @@ from hypothesis import strategies as st
 
 from audience_sync.domain.quota import (
     LONGEST,
+    SAVED_UP,
+    STANDSTILL,
     Lane,
     Pace,
+    Turn,
     block_of,
     done_in,
     next_day,
@@ -19,6 +23,7 @@ from audience_sync.domain.quota import (
     quota_of,
     share,
 )
+from tests.fakes.pace import left
 
 BATCHES = st.lists(
     st.tuples(
@@ -36,7 +41,7 @@ def sent(
     now, gone = 0.0, []
     for pause, amount, answer in batches:
         now += pause
-        at = now + pace.wait(amount, now)
+        at = now + left(pace, amount, now)
         gone.append((at, amount))
         now = at if waits else now
         if answer == "429":
@@ -77,6 +82,44 @@ def test_the_shares_of_both_lanes_are_never_more_than_one(reserve: float) -> Non
 def test_a_rate_is_read_back(number: int, unit: tuple[str, int]) -> None:
     name, seconds = unit
     assert parse_rate(f"{number}/{name}") == number / seconds
+
+
+@given(
+    st.floats(0.5, 20),
+    st.lists(st.integers(1, 40), min_size=4, max_size=12),
+    st.floats(0, 10),
+    st.floats(0, 100),
+    st.randoms(use_true_random=False),
+)
+def test_what_a_standstill_missed_is_not_made_up_for(
+    rate: float, amounts: list[int], begins: float, lasts: float, order: random.Random
+) -> None:
+    """All who wait wake at once, in any order, and look again until it is their time."""
+    pace = Pace(rate)
+    waiting = [(pace.turn(amount, 0.0), amount) for amount in amounts]
+    gone: list[tuple[float, int]] = []
+
+    def goes(turn: Turn, amount: int, now: float) -> bool:
+        pace.catch_up(now)
+        if turn.at > now:
+            return False
+        pace.gone(turn)
+        gone.append((now, amount))
+        return True
+
+    waiting = [one for one in waiting if one[0].at > begins or not goes(*one, max(one[0].at, 0.0))]
+    now = begins + lasts
+    while waiting:
+        order.shuffle(waiting)
+        waiting = [one for one in waiting if not goes(*one, now)]
+        now = min((turn.at for turn, _ in waiting), default=now)
+    largest = max(amounts)
+    for start, _ in gone:
+        for end, _ in gone:
+            through = sum(amount for at, amount in gone if start <= at <= end)
+            most = rate * (max(end - start, 0) + SAVED_UP + STANDSTILL) + largest
+            assert through <= most + 1e-6
+    assert len(gone) == len(amounts)
 
 
 # A rate that changes while pieces wait
@@ -138,7 +181,7 @@ def test_what_is_given_back_is_as_if_it_had_never_been_asked_for(
         if turn.at > now:
             pace.give_back(turn)
     for amount in range(1, more + 1):
-        assert pace.wait(amount, now) == pytest.approx(without.wait(amount, now), abs=1e-6)
+        assert left(pace, amount, now) == pytest.approx(left(without, amount, now), abs=1e-6)
 
 
 def test_what_is_given_back_after_the_rate_fell_gives_no_more_than_there_is() -> None:
@@ -149,7 +192,7 @@ def test_what_is_given_back_after_the_rate_fell_gives_no_more_than_there_is() ->
     pace.change(5.0, 0.0)
     assert (later.at, later.lasts) == (18.0, 10.0)
     pace.give_back(later)
-    assert pace.wait(1, 0.0) == 18.0
+    assert left(pace, 1, 0.0) == 18.0
 
 
 @given(st.floats(1, 1000), st.integers(0, 20), st.floats(0.01, 0.99))

@@ -15,6 +15,7 @@ from audience_sync.domain.quota import (
     quota_left,
     share,
 )
+from tests.fakes.pace import left
 
 
 @pytest.mark.parametrize(
@@ -55,38 +56,38 @@ def test_the_reserve_is_kept_while_an_initial_span_is_open() -> None:
 
 def test_a_full_bucket_goes_at_once_and_what_follows_waits_for_the_debt() -> None:
     pace = Pace(rate=10)
-    assert pace.wait(10, 0.0) == 0.0
-    assert pace.wait(25, 0.0) == 0.0
-    assert pace.wait(1, 0.0) == pytest.approx(2.5)
-    assert pace.wait(1, 1.0) == pytest.approx(1.6)
+    assert left(pace, 10, 0.0) == 0.0
+    assert left(pace, 25, 0.0) == 0.0
+    assert left(pace, 1, 0.0) == pytest.approx(2.5)
+    assert left(pace, 1, 1.0) == pytest.approx(1.6)
 
 
 def test_a_long_pause_saves_up_one_second_and_no_more() -> None:
     pace = Pace(rate=10)
-    pace.wait(10, 0.0)
-    pace.wait(10, 3600.0)
-    assert pace.wait(1, 3600.0) == 0.0
-    assert pace.wait(1, 3600.0) == pytest.approx(0.1)
+    left(pace, 10, 0.0)
+    left(pace, 10, 3600.0)
+    assert left(pace, 1, 3600.0) == 0.0
+    assert left(pace, 1, 3600.0) == pytest.approx(0.1)
 
 
 def test_a_429_halves_the_rate_and_empties_the_bucket() -> None:
     pace = Pace(rate=64)
-    assert pace.wait(1, 0.0) == 0.0
+    assert left(pace, 1, 0.0) == 0.0
     pace.slow_down()
     assert pace.current == 32
-    assert pace.wait(32, 0.0) == 0.0
-    assert pace.wait(1, 0.0) == pytest.approx(1.0)
+    assert left(pace, 32, 0.0) == 0.0
+    assert left(pace, 1, 0.0) == pytest.approx(1.0)
 
 
 def test_who_asks_after_the_rate_has_climbed_goes_after_those_who_already_wait() -> None:
     pace = Pace(rate=1)
-    pace.wait(1, 0.0)
+    left(pace, 1, 0.0)
     for _ in range(6):
         pace.slow_down()
-    waits = [pace.wait(10, 0.0), pace.wait(10, 0.0)]
+    waits = [left(pace, 10, 0.0), left(pace, 10, 0.0)]
     for _ in range(20):
         pace.climb()
-    waits += [pace.wait(10, 0.0), pace.wait(10, 0.0)]
+    waits += [left(pace, 10, 0.0), left(pace, 10, 0.0)]
     assert waits == pytest.approx([0.0, 640.0, 1280.0, 1290.0])
 
 
@@ -110,11 +111,11 @@ def test_a_share_that_falls_puts_off_those_who_wait_and_one_that_rises_nobody() 
     assert (first.at, second.at) == (-1.0, 1.0)
     pace.change(20, 0.5)
     assert second.at == pytest.approx(0.5 + 0.5 * 5)
-    assert pace.wait(1, 0.5) == pytest.approx(12.5)
+    assert left(pace, 1, 0.5) == pytest.approx(12.5)
     pace.change(100, 0.5)
     assert second.at == pytest.approx(3.0)
     assert pace.current == 100
-    assert pace.wait(1, 0.5) == pytest.approx(12.5 + 1 / 20)
+    assert left(pace, 1, 0.5) == pytest.approx(12.5 + 1 / 20)
 
 
 @pytest.mark.parametrize(
