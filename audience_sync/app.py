@@ -58,6 +58,8 @@ class App:
     database: Database
     is_new: bool
     """The store was made just now, and knows of nobody who was told anything."""
+    absent: Database | None
+    """The configured store, if it is not there and ``database`` stands in for it, empty."""
     installation: Installation
     snapshots: Snapshots
     spans: Spans

@@ -57,7 +57,7 @@ def build(loaded: Loaded, *, writes: bool, offline: bool = False) -> App:
             way round.
     """
     config = loaded.config
-    database = Database(config.store.url)
+    store = database = Database(config.store.url)
     is_new = writes and migrate.upgrade(database) == "made"
     if not writes:
         database = _read_only(database, offline=offline)
@@ -79,6 +79,7 @@ def build(loaded: Loaded, *, writes: bool, offline: bool = False) -> App:
         config=config,
         database=database,
         is_new=is_new,
+        absent=store if database is not store else None,
         installation=installation,
         snapshots=Snapshots(database, now, config.store.keep),
         spans=Spans(database, now, places(config)),

@@ -33,9 +33,10 @@ def approve(context: click.Context, plan: str, discard: bool, reason: str | None
 
     plan_time(plan)
     with opened(context, writes=True) as app:
-        snapshots = [held for held in app.snapshots.held() if held.plan_id.startswith(plan)]
-        spans = [held for held in app.spans.held() if held.plan_id.startswith(plan)]
-        _check_one(plan, {held.plan_id for held in snapshots} | {held.plan_id for held in spans})
+        captures, deliveries = app.snapshots.held(), app.spans.held()
+        _check_one(plan, {*(h.plan_id for h in captures), *(h.plan_id for h in deliveries)})
+        snapshots = [held for held in captures if held.plan_id.startswith(plan)]
+        spans = [held for held in deliveries if held.plan_id.startswith(plan)]
         if snapshots:
             _capture(app, snapshots[0], discard=discard, reason=reason, yes=yes)
         else:
@@ -43,9 +44,14 @@ def approve(context: click.Context, plan: str, discard: bool, reason: str | None
     return 0
 
 
-def _check_one(plan: str, found: Collection[str]) -> None:
+def _check_one(plan: str, held: Collection[str]) -> None:
+    found = [one for one in held if one.startswith(plan)]
     if not found:
-        raise UsageError(f"nothing is held as {plan}", hint="audience-sync status shows what is")
+        # A diff of now compares the same with another time in front.
+        content = plan.partition("-")[2]
+        alike = sorted(one for one in held if content and one.partition("-")[2] == content)
+        hint = f"the same is held as {alike[0]}" if alike else "audience-sync status shows what is"
+        raise UsageError(f"nothing is held as {plan}", hint=hint)
     if len(found) > 1:
         raise UsageError(f"{plan} is the beginning of several plans", hint="type more of it")
 

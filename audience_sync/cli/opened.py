@@ -60,10 +60,14 @@ def opened(context: click.Context, *, writes: bool, offline: bool = False) -> It
 
 def _say_new(store: Database) -> None:
     """So looks a first run, but also one whose disk is gone."""
+    warn(f"new store: {place_of(store)} knows of nobody who was told, so every member is told")
+
+
+def place_of(store: Database) -> str:
+    """Its file, from here if it is below, or its address without a password."""
     path, here = store.path, Path.cwd()
     is_below = path is not None and path.is_relative_to(here) and here != Path(here.root)
-    where = path.relative_to(here) if path and is_below else store
-    warn(f"new store: {where} knows of nobody who was told, so every member is told")
+    return str(path.relative_to(here) if path and is_below else store)
 
 
 def chosen(app: App, patterns: Sequence[str]) -> list[Configured]:

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import rich_click as click
 
-from audience_sync.cli.opened import opened, present
-from audience_sync.cli.output import say
+from audience_sync.cli.opened import opened, place_of, present
+from audience_sync.cli.output import say, warn
 from audience_sync.cli.render import ago, clock_time, duration, number, plural, table, to_json
 from audience_sync.domain.quota import Lane
 from audience_sync.standing.overview import overview
@@ -28,6 +28,9 @@ def status(context: click.Context, as_json: bool, exit_code: bool) -> int:
     """Show audiences, deliveries, and what needs a person."""
     now = present()
     with opened(context, writes=False) as app:
+        if app.absent is not None:
+            where = place_of(app.absent)
+            warn(f"no store at {where}: the next run makes a new one, and tells every member")
         found = overview(app, now)
         names = list(app.destinations)
     problems = list(_problems(found, now))

@@ -130,11 +130,13 @@ def _summary(captured: Sequence[CaptureOutcome], delivered: Sequence[Delivered])
     held = captures.count("held") + deliveries.count("held")
     failed = captures.count("failed") + captures.count("refused")
     failed += sum(delivery.failed for delivery in delivered)
+    elsewhere = deliveries.count("leased")
     waiting = sum(delivery.span.books.remaining for delivery in delivered)
     saved = sum(delivery.saved for delivery in delivered)
     parts = [f"{deliveries.count('completed')} delivered"]
     parts += [f"{held} held"] if held else []
     parts += [f"{failed} failed"] if failed else []
+    parts += [f"{elsewhere} by another process"] if elsewhere else []
     parts += [f"{plural(waiting, 'member')} wait"] if waiting else []
     parts += [f"{plural(saved, 'request')} saved"] if saved else []
     return ", ".join(parts)

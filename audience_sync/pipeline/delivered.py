@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from audience_sync.domain.span import Books, Span, SpanState
-from audience_sync.errors import AudienceSyncError, DestinationPaused, QuotaUsed
+from audience_sync.errors import AudienceSyncError, DestinationPaused, LeaseTaken, QuotaUsed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +16,8 @@ class Delivered:
     """What became of one span in one run.
 
     ``outcome``: ``completed``, ``stopped`` (time over, or asked to stop), ``held``, ``paused``,
-    ``quota used`` or ``failed``. The counts are this run's; what still waits is in ``span``.
+    ``quota used``, ``leased`` (another process is at work on it) or ``failed``. The counts are this
+    run's; what still waits is in ``span``.
     """
 
     span: Span
@@ -34,8 +35,9 @@ class Delivered:
 
     @property
     def failed(self) -> bool:
-        """A used-up quota is no failure: the lane goes on by itself."""
-        return self.error is not None and not isinstance(self.error, QuotaUsed)
+        """A used-up quota is no failure: the lane goes on by itself. Nor is another process that is
+        at work on it."""
+        return self.error is not None and not isinstance(self.error, QuotaUsed | LeaseTaken)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""What brought a turn of a loop to nothing: said, and counted where it is a bug."""
+"""What brought a turn of a loop to nothing: said, and counted."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Troubles:
         """``loop`` goes on in ``seconds``."""
         again = {"loop": loop, "again_in_seconds": round(seconds)}
         if isinstance(error, StoreFailed):
+            self._counters.store_failed(loop)
             if self._is_news(loop, str(error)):
                 log.error("the store cannot be used", **again, **error_said(error))
         elif isinstance(error, AudienceSyncError):

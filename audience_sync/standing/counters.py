@@ -21,6 +21,7 @@ class Counted(StrEnum):
     DELIVERED_MEMBERS = "delivered_members"
     RELOADS = "reloads"
     LOOP_ERRORS = "loop_errors"
+    STORE_ERRORS = "store_errors"
 
 
 LABELS: Mapping[Counted, tuple[str, ...]] = {
@@ -28,6 +29,7 @@ LABELS: Mapping[Counted, tuple[str, ...]] = {
     Counted.DELIVERED_MEMBERS: ("destination", "lane", "result"),
     Counted.RELOADS: ("outcome",),
     Counted.LOOP_ERRORS: ("loop",),
+    Counted.STORE_ERRORS: ("loop",),
 }
 
 
@@ -67,10 +69,15 @@ class Counters:
         Prometheus sees an increase only of what it has seen before.
         """
         self._add(Counted.LOOP_ERRORS, loop, by=0)
+        self._add(Counted.STORE_ERRORS, loop, by=0)
 
     def loop_failed(self, loop: str) -> None:
         """An error that a loop did not expect; it goes on."""
         self._add(Counted.LOOP_ERRORS, loop)
+
+    def store_failed(self, loop: str) -> None:
+        """A turn of a loop came to nothing since the store could not be read or written."""
+        self._add(Counted.STORE_ERRORS, loop)
 
     def read(self) -> list[Count]:
         with self._lock:

@@ -19,6 +19,7 @@ COUNTED = {
     Counted.DELIVERED_MEMBERS: "Members that were handled, since the daemon started.",
     Counted.RELOADS: "Times the configuration was read anew, since the daemon started.",
     Counted.LOOP_ERRORS: "Errors that a loop of the daemon did not expect; it goes on.",
+    Counted.STORE_ERRORS: "Turns of a loop that the store ended; each is tried again.",
 }
 
 Sample = tuple[tuple[str, ...], datetime | float | None]

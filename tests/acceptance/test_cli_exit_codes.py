@@ -171,6 +171,20 @@ def test_a_broken_configuration_is_78_before_anything_else(program: Program) -> 
     assert program.files() == before
 
 
+def test_what_another_process_delivers_is_no_failure(program: Program) -> None:
+    """As when cron's runs overlap during a first delivery."""
+    program.configure(destinations=CALLS + 'quota = "5/day"\n')
+    assert program.run("sync").code == 0
+    database = Database(f"sqlite:///{program.folder / 'state.db'}")
+    with Leases(database).hold("deliver:calls:initial"):
+        done = program.run("sync")
+    database.close()
+    assert done.code == 0
+    assert "leased: another process is at work on deliver:calls:initial" in done.out
+    assert done.lines()[-1].startswith("0 delivered, 1 by another process, ")
+    assert "failed" not in done.out
+
+
 def test_what_was_named_and_is_leased_is_75(program: Program) -> None:
     assert program.run("db", "upgrade").code == 0
     database = Database(f"sqlite:///{program.folder / 'state.db'}")

@@ -77,6 +77,20 @@ def test_too_many_exits_are_held_and_approved_with_a_reason(program: Program) ->
     assert "spring cleaning" in kept
 
 
+def test_the_plan_that_diff_shows_leads_to_what_is_held(program: Program) -> None:
+    """The content is the same, but not the time in front."""
+    program.members("vip", range(30, 100))
+    plan = held_plan(program)
+    digest = plan.partition("-")[2]
+    refused = program.run("approve", f"20990101T0000Z-{digest}", "--yes")
+    assert refused.code == 2
+    assert f"the same is held as {plan}" in refused.err
+    other = program.run("approve", f"20990101T0000Z-{'0' * len(digest)}", "--yes")
+    assert other.code == 2
+    assert "audience-sync status shows what is" in other.err
+    assert program.stored(SNAPSHOTS) == [("vip", 1, "current"), ("vip", 2, "held")]
+
+
 def test_a_held_capture_can_be_discarded(program: Program) -> None:
     program.members("vip", range(30, 100))
     plan = held_plan(program)

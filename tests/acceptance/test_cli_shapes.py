@@ -189,6 +189,22 @@ def test_status_text(runs: dict[str, Done]) -> None:
     assert winback.endswith("  ok")
 
 
+def test_status_says_that_there_is_no_store(tmp_path: Path) -> None:
+    """It looks like a first run, and tells everybody anew, also where a disk is gone."""
+    program = Program(folder=tmp_path)
+    program.configure()
+    program.members("vip", range(3))
+    absent = "no store at state.db: the next run makes a new one, and tells every member\n"
+    before = program.files()
+    for arguments in ((), ("--json",)):
+        done = program.run("status", *arguments)
+        assert (done.code, done.err) == (0, absent)
+        assert "vip" in done.out
+    assert program.files() == before
+    program.run("sync")
+    assert program.run("status").err == ""
+
+
 def test_check_json_names_new_keys(runs: dict[str, Done]) -> None:
     checks = runs["check"].json()["checks"]
     assert [(c["what"], c["name"], c["ok"]) for c in checks] == [

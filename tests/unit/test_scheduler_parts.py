@@ -181,7 +181,7 @@ def test_a_secret_that_changes_during_a_reload_is_noticed_after_it(
 
 
 class TestTroubles:
-    """With the store: said once for all loops, and that it is over. Only bugs are counted."""
+    """With the store: said once for all loops, and that it is over; counted apart from bugs."""
 
     @pytest.fixture
     def counters(self) -> Counters:
@@ -223,18 +223,16 @@ class TestTroubles:
             troubles.failed("look", StoreFailed("refused"), 2)
         assert self.said(logged) == ["the store cannot be used"]
 
-    def test_only_a_bug_is_counted(self, troubles: Troubles, counters: Counters) -> None:
+    def test_bugs_and_the_store_are_counted(self, troubles: Troubles, counters: Counters) -> None:
         troubles.failed("look", StoreFailed("refused"), 2)
         troubles.failed("look", LeaseTaken("another process"), 2)
         assert self.errors(counters) == {"look": 0, "captures": 0}
+        assert self.errors(counters, Counted.STORE_ERRORS) == {"look": 1, "captures": 0}
         with capture_logs() as logged:
             troubles.failed("look", KeyError("who"), 2)
         assert self.said(logged) == ["this is a bug"]
         assert self.errors(counters) == {"look": 1, "captures": 0}
+        assert self.errors(counters, Counted.STORE_ERRORS) == {"look": 1, "captures": 0}
 
-    def errors(self, counters: Counters) -> dict[str, int]:
-        return {
-            count.labels[0]: count.value
-            for count in counters.read()
-            if count.what is Counted.LOOP_ERRORS
-        }
+    def errors(self, counters: Counters, what: Counted = Counted.LOOP_ERRORS) -> dict[str, int]:
+        return {count.labels[0]: count.value for count in counters.read() if count.what is what}
