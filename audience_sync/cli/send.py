@@ -109,6 +109,8 @@ def _send(
 ) -> int:
     if why := unusable_id(user_id):
         raise UsageError(f"--user-id cannot be told: {why}")
+    if kind is CallKind.IDENTIFY and any(key == "user_id" for key, _ in content):
+        raise UsageError("user_id is no trait of its own", hint="it is told as --user-id says")
     with opened(context, writes=True) as app:
         from audience_sync.app import now
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from audience_sync.domain import forgotten
+from audience_sync.domain.by_hand import MAX_ID_LENGTH, WORDS_FOR_NOTHING
 from audience_sync.engines.columns import Carried
-
-MAX_ID_LENGTH = 255
-"""Characters."""
 
 PLAIN = "regexp_full_match(user_id, '[!-~]+')"
 """Printable ASCII without white space. Nearly all ids are, and two thirds of the tests, which
@@ -20,7 +18,7 @@ OF_PLAIN_IDS = (
     TOO_LONG,
     (
         "user_id is a word for nothing (null, NaN, None, undefined)",
-        "lower(user_id) IN ('null', 'nan', 'none', 'undefined')",
+        f"lower(user_id) IN {WORDS_FOR_NOTHING}",
     ),
     (
         "user_id looks like a float",

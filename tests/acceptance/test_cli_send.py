@@ -100,6 +100,9 @@ def test_values_are_what_they_look_like_unless_one_says(program: Program) -> Non
     [
         (["identify", "--user-id", " "], "empty"),
         (["identify", "--user-id", "a\nb"], "control characters"),
+        (["identify", "--user-id", "Null"], "a word for nothing"),
+        (["track", "--event", "e", "--user-id", "undefined"], "a word for nothing"),
+        (["identify", "--user-id", "u1", "--trait", "user_id=u2"], "no trait of its own"),
         (["identify", "--user-id", "u" * 256], "255"),
         (["identify", "--user-id", "u1", "--trait", "plan"], "KEY=VALUE"),
         (["identify", "--user-id", "u1", "--trait", "=x"], "KEY=VALUE"),
