@@ -165,11 +165,7 @@ class _Flight:
         """
         while self._window.full and self._failure is None:
             self._settle()
-        self._end_if_told()
-        if self._failure is not None:
-            raise self._failure
-        self._walk.keep_pace()
-        taken = self._walk.allowance.take(batch.cost)
+        taken = self._take(batch.cost)
         part = batch.first(taken.amount, self._walk.destination.meter())
         if part is None:
             self._walk.allowance.put_back(taken)
@@ -178,6 +174,20 @@ class _Flight:
             self._running[self._pool.submit(self._send, part, taken)] = self._window.start()
         self.is_cut = part is not batch
         return not self.is_cut
+
+    def _take(self, cost: int) -> Taken:
+        """Of the quota, and less only when nobody in flight may give back what they do not need:
+        a batch takes the most that it can cost."""
+        while True:
+            self._end_if_told()
+            if self._failure is not None:
+                raise self._failure
+            self._walk.keep_pace()
+            taken = self._walk.allowance.take(cost)
+            if taken.amount >= cost or not self._running:
+                return taken
+            self._walk.allowance.put_back(taken)
+            self._settle()
 
     def _end_if_told(self) -> None:
         if self._walk.stop.is_set():

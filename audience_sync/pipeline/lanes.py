@@ -93,9 +93,10 @@ class LaneRun:
             walked = self._walked(group, groups, error)
             errors = (one.error for one in walked if not isinstance(one.error, ChunkDamaged))
             error = error or next((one for one in errors if one is not None), None)
+            used = [one.error for one in walked if isinstance(one.error, QuotaUsed)]
             waits = [one.span for one in walked if isinstance(one.error, QuotaUsed)]
             wait_before += amount_left(self.destination, self.spans, waits) if waits else 0
-            done_at = self._done_at(wait_before) if waits else None
+            done_at = self._done_at(wait_before, used[0].until) if used else None
             has_ended = has_ended or any(one.outcome == "completed" for one in walked)
             for one in walked:
                 yield from self._said(one, done_at if one.span in waits else None)
@@ -153,9 +154,9 @@ class LaneRun:
         """Seen before anything is read or written for it."""
         return allowance.used_up() if allowance.left() == 0 else None
 
-    def _done_at(self, amount: int) -> datetime:
-        now = self.clock()
-        return now + lane_time(self.destination, self.lane, amount, now=now, used=self._used(now))
+    def _done_at(self, amount: int, goes_on: datetime) -> datetime:
+        """Whose quota it is that is used: ours, or one that the destination has."""
+        return goes_on + lane_time(self.destination, self.lane, amount, now=goes_on, used={})
 
     def _used(self, now: datetime) -> Mapping[Lane, int]:
         return self.quotas.used(self.destination.name, now.astimezone(UTC).date())

@@ -156,6 +156,7 @@ def test_a_used_up_quota_rejects_nobody(tmp_path: Path) -> None:
         (delivery,) = done["deliveries"]
         assert delivery["outcome"] == "quota used"
         assert delivery["rejected"] == delivery["skipped"] == 0
+        assert delivery["eta"][:10] == delivery["goes_on"][:10], "whoever's quota it is"
         for _ in range(3):
             crisp.post("day")
             shop.sync()

@@ -569,6 +569,18 @@ class TestQuota:
                 assert days < 10
             assert traits(running, "vip") == dict.fromkeys(users(count), True)
 
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_what_sends_beside_each_other_do_not_need_is_used(
+        self, database: Database, concurrency: int
+    ) -> None:
+        """Each takes the most that it can cost, three requests for a new one, and needs two."""
+        with crisp_sandbox(quota=10_000) as running:
+            other = {"quota": 200, "reserve": 0.2, "concurrency": concurrency}
+            station = CrispStation(database=database, crisp=running, other=other)
+            station.log().put(people(*users(100)))
+            station.run()
+            assert station.requests().total() > 160 - 15
+
     def test_a_send_that_it_ends_within_costs_little_more(self, database: Database) -> None:
         """Those who were made before are told together the next day."""
         count, a_day = 90, 70
