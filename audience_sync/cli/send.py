@@ -14,9 +14,10 @@ from audience_sync.cli.opened import opened, places
 from audience_sync.cli.output import complain, say, warn
 from audience_sync.cli.render import to_json
 from audience_sync.domain.audience import Value
-from audience_sync.domain.by_hand import ByHand, CallKind, parse_pair, unusable_id
+from audience_sync.domain.by_hand import ByHand, CallKind, parse_pair
 from audience_sync.domain.forgotten import reference
 from audience_sync.domain.span import Refusal
+from audience_sync.domain.user_id import unusable_id
 from audience_sync.errors import (
     AudienceSyncError,
     BadCalls,

@@ -13,12 +13,6 @@ from typing import Any
 from audience_sync.domain.audience import Value
 from audience_sync.domain.identify import envelope
 
-MAX_ID_LENGTH = 255
-"""Characters."""
-
-WORDS_FOR_NOTHING = ("null", "nan", "none", "undefined")
-"""Not ids, whatever their case."""
-
 PLAIN = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?\Z|true\Z|false\Z|null\Z")
 """What is a JSON number or word, and not text, when nobody says otherwise."""
 
@@ -82,16 +76,3 @@ def _of_json(key: str, text: str) -> Value:
     if not isinstance(value, str | int | float | bool | None):
         raise ValueError(f"{key}: a value is text, a number, true, false or null")
     return value
-
-
-def unusable_id(user_id: str) -> str | None:
-    """Why no destination can be told of ``user_id``; ``None``: it can."""
-    if not user_id.strip():
-        return "it is empty"
-    if user_id.lower() in WORDS_FOR_NOTHING:
-        return "it is a word for nothing, as a script writes it that has no id"
-    if len(user_id) > MAX_ID_LENGTH:
-        return f"it is over {MAX_ID_LENGTH} characters"
-    if user_id != user_id.strip() or not user_id.isprintable():
-        return "it holds control characters, or begins or ends with white space"
-    return None

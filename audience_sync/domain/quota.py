@@ -20,8 +20,8 @@ LONGEST = timedelta(days=36_525)
 SAVED_UP = 1.0
 """Seconds of silence whose share may be sent at once."""
 
-STANDSTILL = 0.5
-"""Seconds that somebody may be late for their turn beyond that; more is time that was missed."""
+LATE_AT_MOST = 0.5
+"""Seconds beyond that, by which a busy machine may wake somebody; more is a standstill."""
 
 BLOCK_SECONDS = 5
 """So many seconds' worth of the rate are reserved of a quota at once."""
@@ -186,7 +186,7 @@ class Pace:
         """After a standstill (a stopped process, a frozen machine) no more than what is saved up
         goes at once: everybody who waits is put off by the rest of the time that was missed."""
         late = now - min((turn.at for turn in self.turns), default=now)
-        if late > SAVED_UP + STANDSTILL:
+        if late > SAVED_UP + LATE_AT_MOST:
             for turn in self.turns:
                 turn.at += late - SAVED_UP
             self.free_at += late - SAVED_UP

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from audience_sync.domain import forgotten
-from audience_sync.domain.by_hand import MAX_ID_LENGTH, WORDS_FOR_NOTHING
+from audience_sync.domain.user_id import MAX_ID_LENGTH, WORDS_FOR_NOTHING
 from audience_sync.engines.columns import Carried
 
 PLAIN = "regexp_full_match(user_id, '[!-~]+')"

@@ -60,8 +60,9 @@ class SharedPace:
                 at = turn.at
                 sleep(max(0.0, at - waited_until))
                 with self._lock:
-                    waited_until = max(at, self._elapsed())
-                    self._pace.catch_up(self._elapsed())
+                    now = self._elapsed()
+                    self._pace.catch_up(now)
+                    waited_until = max(at, now)
                     if turn.at <= at:
                         self._pace.gone(turn)
                         return

@@ -12,7 +12,18 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audience_sync.domain.contact import Contact, Listing, Person, folded, learned
@@ -126,10 +137,10 @@ class Contacts:
             here = update(destination).where(destination.c.id == owner)
             connection.execute(here.values(website_id=website_id))
 
-    def _of(self, table: Table):  # type: ignore[no-untyped-def]  # a select of the table's row
+    def _of(self, table: Table) -> Select[Any]:
         return select(table).where(self._here(table))
 
-    def _here(self, table: Table):  # type: ignore[no-untyped-def]  # a condition
+    def _here(self, table: Table) -> ColumnElement[bool]:
         owner = select(destination.c.id).where(destination.c.name == self._name)
         return table.c.destination_id == owner.scalar_subquery()
 

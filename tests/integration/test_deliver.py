@@ -28,7 +28,7 @@ from audience_sync.errors import (
     RetryLater,
     StoreFailed,
 )
-from audience_sync.pipeline import line, send
+from audience_sync.pipeline import send
 from audience_sync.pipeline.allowance import Taken
 from audience_sync.pipeline.batches import AHEAD
 from audience_sync.pipeline.deliver import Walk
@@ -109,12 +109,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(send.Sending, "_sleep", sleep)
     return waited
-
-
-@pytest.fixture
-def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches begin in their order, however long a busy machine keeps one of them."""
-    monkeypatch.setattr(line, "LONGEST", 60.0)
 
 
 def jitter(draw: random.Random) -> Answer:

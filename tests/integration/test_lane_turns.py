@@ -18,7 +18,7 @@ from audience_sync.domain.guard import Limits
 from audience_sync.domain.quota import Lane
 from audience_sync.domain.span import Span
 from audience_sync.errors import ChunkDamaged, StoreFailed
-from audience_sync.pipeline import line, send
+from audience_sync.pipeline import send
 from audience_sync.pipeline.allowance import Taken
 from audience_sync.pipeline.delivered import Delivered
 from audience_sync.pipeline.deliveries import Deliveries
@@ -96,12 +96,6 @@ def on_any_store(tmp_path: Path, url: str) -> Iterator[Busy]:
     made = busy(tmp_path, url)
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches begin in their order, however long a busy machine keeps one of them."""
-    monkeypatch.setattr(line, "LONGEST", 60.0)
 
 
 def outcomes(delivered: Sequence[Delivered]) -> dict[AudienceKey, tuple[str, int]]:

@@ -12,7 +12,6 @@ import pytest
 from audience_sync.domain.audience import LEAVING, OnRetire
 from audience_sync.domain.span import SpanKind
 from audience_sync.errors import BadCalls
-from audience_sync.pipeline import line
 from audience_sync.store.orders import Orders
 from audience_sync.store.retirement import Retirement
 from tests.fakes.destination import FakeDestination, accept
@@ -31,12 +30,6 @@ def station(tmp_path: Path) -> Iterator[Station]:
 @pytest.fixture
 def to(station: Station) -> FakeDestination:
     return station.to[0]
-
-
-@pytest.fixture
-def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches begin in their order, however long a busy machine keeps one of them."""
-    monkeypatch.setattr(line, "LONGEST", 60.0)
 
 
 def orders(station: Station) -> Orders:

@@ -14,7 +14,7 @@ import pytest
 
 from audience_sync.domain.quota import Lane
 from audience_sync.errors import BadCalls, LeaseLost, QuotaUsed, RetryLater
-from audience_sync.pipeline import line, send
+from audience_sync.pipeline import send
 from audience_sync.pipeline.allowance import Taken
 from audience_sync.pipeline.delivered import Delivered
 from audience_sync.store.leases import Leases
@@ -46,12 +46,6 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
             raise send.Stopped("stopping")
 
     monkeypatch.setattr(send.Sending, "_sleep", sleep)
-
-
-@pytest.fixture
-def in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches begin in their order, however long a busy machine keeps one of them."""
-    monkeypatch.setattr(line, "LONGEST", 60.0)
 
 
 def used(station: Station, day: date | None = None) -> dict[Lane, int]:

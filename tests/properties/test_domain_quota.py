@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_sync.domain.quota import (
+    LATE_AT_MOST,
     LONGEST,
     SAVED_UP,
-    STANDSTILL,
     Lane,
     Pace,
     Turn,
@@ -117,7 +117,7 @@ def test_what_a_standstill_missed_is_not_made_up_for(
     for start, _ in gone:
         for end, _ in gone:
             through = sum(amount for at, amount in gone if start <= at <= end)
-            most = rate * (max(end - start, 0) + SAVED_UP + STANDSTILL) + largest
+            most = rate * (max(end - start, 0) + SAVED_UP + LATE_AT_MOST) + largest
             assert through <= most + 1e-6
     assert len(gone) == len(amounts)
 
